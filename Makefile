@@ -1,0 +1,37 @@
+# make demo: which of VAE, GAN and VAE-GAN suits the digits?   make test: the whole suite.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
+export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
+
+.PHONY: demo test test-fast lint types docs gpu clean
+
+$(VENV)/.installed: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/amalgan compare --data digits --recipes vae,gan,vaegan --seeds 3 --minutes 0.2 --out demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo build dist
