@@ -8,6 +8,7 @@ An autoencoder has no discriminator, a GAN no encoder, a VAE-GAN has all three; 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -104,13 +105,12 @@ class LatentModel(nn.Module):
     @property
     def networks(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each network that a term may move; a likelihood's own belong to the decoder."""
-        parts = {"encoder": [self.encoder], "decoder": [self.decoder, self.likelihood]}
-        parts["discriminator"] = [self.discriminator]
-        return {
-            name: [p for module in modules if module is not None for p in module.parameters()]
-            for name, modules in parts.items()
-            if modules[0] is not None
+        parts: dict[str, nn.Module | None] = {
+            "encoder": self.encoder,
+            "decoder": nn.ModuleList([self.decoder, self.likelihood]),
+            "discriminator": self.discriminator,
         }
+        return {name: list(part.parameters()) for name, part in parts.items() if part is not None}
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
         """One play on a batch x (B, *shape)."""
@@ -156,8 +156,8 @@ class LatentModel(nn.Module):
         return torch.cat([self.decode(part) for part in z.split(batch)])
 
     @torch.no_grad()
-    def fit_prior(self, x: list[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
-        """Fit a mixture to the aggregate posterior of x, a list of batches; None for a model without encoder.
+    def fit_prior(self, x: Iterable[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
+        """Fit a mixture to the aggregate posterior of x, batches of data; None for a model without encoder.
 
         Fewer components are used for small data: at least 20 examples each.
         """
