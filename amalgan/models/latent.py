@@ -138,6 +138,16 @@ class LatentModel(nn.Module):
         """E[x|z] at the posterior's mean, (B, *shape)."""
         return self.decode(self.encode(x))
 
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """Images (steps, *shape) on the way between codes (d,) and (d,), their lengths interpolated too.
+
+        A straight line between two Gaussian codes passes nearer to the origin than any code of its kind would lie.
+        """
+        share = torch.linspace(0, 1, steps, device=start.device)[:, None]
+        line = (1 - share) * start + share * end
+        length = (1 - share) * start.norm() + share * end.norm()
+        return self.decode(line * length / line.norm(dim=1, keepdim=True).clamp(min=1e-8))
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z) in nats, constants included, (B,)."""
         return self.likelihood.log_prob(self.decoder(z), x)
