@@ -29,13 +29,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amalgan import __version__, files, noise, recipes
+from amalgan import __version__, distributed, files, noise, recipes
 from amalgan.data import Data, Spec, show
 from amalgan.data import open as open_data
 from amalgan.errors import AmalganError, UsageError
 from amalgan.models.latent import LatentModel
 from amalgan.models.pretrained import from_pretrained, save_pretrained
-from amalgan.training import Plan, Trainer, checkpoints, distributed
+from amalgan.training import Plan, Trainer, checkpoints
 
 FORMAT = 1
 DEFAULT_STEPS = 10_000
@@ -318,14 +318,20 @@ def prepare(
     clip: float | None = None,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
+    reading: Callable[[int, int], None] | None = None,
     **arguments: Any,
 ) -> Prepared:
-    """Resolve everything a run needs, check it, and time a few steps; nothing is written. Arguments as for `train`."""
+    """Resolve everything a run needs, check it, and time a few steps; nothing is written.
+
+    Arguments as for `train`, and
+        timed: whether to estimate the time; needed for a budget in minutes.
+        reading: called with files read and files in all while the data is opened.
+    """
     distributed.start()
     checked = recipes.check(recipe, arguments)
     _check_budget(steps, minutes)
     options = data_options or {}
-    opened = data if isinstance(data, Data) else open_data(data, **options)
+    opened = data if isinstance(data, Data) else open_data(data, **options, progress=reading)
     folder = _folder(out, recipe, opened, seed)
     spec = opened.spec
     record = {

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amalgan import distributed
 from amalgan.errors import AmalganError, UsageError
 from amalgan.noise import Noise, generator
 from amalgan.objectives.core import Loss, Objective, Schedule, Turn
-from amalgan.training import distributed
 
 PLAYERS = ("discriminator", "generator")  # the judge moves first, on the same draw
 
