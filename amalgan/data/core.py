@@ -1,13 +1,14 @@
 """Data as every other room sees it: a Spec, three Splits, and what was done to get there.
 
-A source is decoded into one `Decoded` collection, and `divide` gives each content its side. With digest h(x) of the pixels
-(or of the point) and a seeded uniform number u(h) in [0, 1):
+A source is decoded into one `Decoded` collection, and `divide` gives each content its side. With digest h of the
+pixels (or of the point) and a seeded uniform number u(h) in [0, 1):
 
     no official parts      u < 0.1 test,   0.1 <= u < 0.2 validation,   else train
     official test only     u < 0.1 of train becomes validation;   official validation only: likewise test
 
-The side depends on the content alone, so it survives renaming, repacking and growing the source; equal contents always share a side,
-and where the source itself put one content on two sides the later of train, validation, test keeps it.
+The side depends on the content alone, so it survives renaming, repacking and growing the source; equal contents
+always share a side, and where the source itself put one content on two sides the later of train, validation, test
+keeps it. Only a set too small for that (a side would be empty) is divided by the rank of u instead.
 """
 
 from __future__ import annotations
