@@ -8,6 +8,7 @@ hashes, which images are grey, and which cannot be read. If the pixels fit in me
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,7 @@ from .files import Files
 from .images import LIMIT, NAMES, choose_size, header, peculiarities, picture
 
 Progress = Callable[[int, int], None]
-PARALLEL = (
-    128 * 128
-)  # pixels; smaller ones are faster in one thread (60,000 JPEGs of 32 x 32: 4 s, in two threads 12 s)
+PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
 BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
 PROBED = 2000  # headers read to choose a size
 THREADS = min(8, os.cpu_count() or 1)
@@ -64,7 +63,7 @@ def survey(
 
     Arguments:
         count: images in the source; load: their rows uint8 (n, *shape).
-        shape: (C, H, W) that load gives; of three channels one is kept if all images are grey, unless options ask for 3.
+        shape: (C, H, W) that load gives; of three channels one is kept if all are grey, unless options ask for 3.
         name_of: what to call item i when it is skipped.
         threads: that load at once; step: images a task.
     Raises:
@@ -177,26 +176,28 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
             "no files in it",
             f"put {NAMES} files there, in one folder a class if you have classes",
         )
-    probed: list[tuple[int, int]] = []
-    special: Counter[str] = Counter()
-    every = max(1, len(files.names) // PROBED)
-    for i in range(0, len(files.names), every):
-        try:
-            im = header(files.read(i))
-        except Unreadable:
-            continue
-        probed.append(im.size)
-        special.update(peculiarities(im))
-    size = options.size or (choose_size([min(wh) for wh in probed]) if probed else 8)
-    channels = options.channels or 3
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what matters of it becomes a reason to skip
+        probed: list[tuple[int, int]] = []
+        special: Counter[str] = Counter()
+        every = max(1, len(files.names) // PROBED)
+        for i in range(0, len(files.names), every):
+            try:
+                im = header(files.read(i))
+            except Unreadable:
+                continue
+            probed.append(im.size)
+            special.update(peculiarities(im))
+        size = options.size or (choose_size([min(wh) for wh in probed]) if probed else 8)
+        channels = options.channels or 3
 
-    load = image_loader(files, channels, size)
-    if options.strict:
-        refuse(files.skipped)
-    threads = THREADS if np.mean([w * h for w, h in probed or [(0, 0)]]) >= PARALLEL else 1
-    decoded, at = survey(
-        name, len(files.names), load, (channels, size, size), options, files.names.__getitem__, threads
-    )
+        load = image_loader(files, channels, size)
+        if options.strict:
+            refuse(files.skipped)
+        threads = THREADS if np.mean([w * h for w, h in probed or [(0, 0)]]) >= PARALLEL else 1
+        decoded, at = survey(
+            name, len(files.names), load, (channels, size, size), options, files.names.__getitem__, threads
+        )
     decoded.skipped = files.skipped + decoded.skipped
     decoded.notes = shape_notes(probed, size) + [f"{what}: {n:,} of {len(probed):,}" for what, n in special.items()]
     if every > 1 and decoded.notes:
