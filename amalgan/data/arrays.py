@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,10 +156,10 @@ def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded
     low, high = extent(xs, what)
     part = np.concatenate([np.full(len(x), part, np.int8) for x, _, part in groups])
     if xs[0].ndim == 2:
+        if max(-low, high) > float(np.finfo(np.float32).max):
+            raise UsageError(what, f"values up to {max(-low, high):g}, beyond the range of float32", "scale them")
         points = np.concatenate([x.astype(np.float32) for x in xs])
         decoded = Decoded(torch.from_numpy(points), digests(points), None, (), part)
-        if not np.isfinite(points).all():
-            raise UsageError(what, "values beyond the range of float32", "scale them")
         at = np.arange(len(points))
     else:
         how, c, h, w = layout(xs[0].shape[1:], what)
@@ -256,7 +257,9 @@ def from_npy(path: Path, options: Options) -> Decoded:
 
 
 def damaged(path: Path, error: Exception) -> UsageError:
-    objects = "allow_pickle" in str(error) or "Object arrays" in str(error)
+    with path.open("rb") as file:
+        numpy_s = file.read(6).startswith((b"\x93NUMPY", b"PK"))  # it takes any other file for a pickle
+    objects = numpy_s and any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects"))
     found = "objects, which only unpickling could read" if objects else f"damaged or not a numpy file ({error})"
     return UsageError(f"arrays from {str(path)!r}", found, "save plain numbers with numpy.save or numpy.savez")
 
@@ -352,11 +355,21 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
     what = f"data from {name}"
     n = len(dataset)
     probe = sorted({int(i) for i in np.linspace(0, n - 1, min(n, 64))})
-    firsts = [pair(dataset[i])[0] for i in probe]
+    firsts, reason = [], "no items"
+    for i in probe:
+        try:
+            x = pair(dataset[i])[0]
+            firsts.append(x if isinstance(x, Image.Image) else measured(plain(x, what), what))
+        except UsageError as error:
+            reason = error.found
+        except Exception as error:  # the dataset is the user's; the pass below names each item that fails
+            reason = str(error) or type(error).__name__
     if not firsts:
-        raise UsageError(what, "no items", "give at least 3")
+        raise UsageError(what, reason, "give at least 3 items: Pillow images, arrays or tensors")
     pictures = [isinstance(x, Image.Image) for x in firsts]
-    arrays = [plain(x, what) for x in firsts if not isinstance(x, Image.Image)]
+    arrays = [x for x in firsts if not isinstance(x, Image.Image)]
+    usual, _ = Counter((a.ndim, a.dtype) for a in arrays).most_common(1)[0] if arrays else (None, 0)
+    arrays = [a for a in arrays if (a.ndim, a.dtype) == usual]
     if any(pictures) and arrays:
         raise UsageError(what, "images and arrays mixed", "give items of one kind")
     if arrays and arrays[0].ndim == 1:
@@ -392,6 +405,15 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
     decoded.notes = [said] * bool(said) + shape_notes(sizes, size)
     decoded.c, decoded.classes = labelled([(gathered([labels[i] for i in at], what), len(at))], what, decoded.notes)
     return decoded
+
+
+def measured(a: np.ndarray, what: str) -> np.ndarray:
+    """The array, if it is an image or a point by itself."""
+    span = extent([a.reshape(1, -1)], what)
+    if a.ndim != 1:
+        layout(a.shape, what)
+        scale_of(a.dtype, *span, what)
+    return a
 
 
 def on_scale(a: np.ndarray, dtype: np.dtype, span: tuple[float, float], said: str, what: str) -> None:

@@ -204,13 +204,13 @@ def tar_files(path: Path) -> Files:
     return Files([name for name, _, _ in kept], [size for _, _, size in kept], read, skipped)
 
 
-def unpack(stream: IO[bytes], path: Path) -> tuple[IO[bytes], str]:
+def unpack(stream: Any, path: Path) -> tuple[IO[bytes], str]:
     """The unpacked stream in an anonymous temporary file, and why it ends early if it does."""
     cap = LOOSE + RATIO * path.stat().st_size
     reason, size = "", 0
     content = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the data
     try:
-        while piece := stream.read(2**20):
+        while piece := stream.read1(2**17):  # unlike read, it hands out all there is before an error
             size += len(piece)
             if size > cap:
                 raise UsageError(

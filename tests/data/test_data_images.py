@@ -328,7 +328,7 @@ def test_a_loop_of_links_ends(tmp_path):
     [
         (lambda p: p / "nowhere", "no such file or folder"),
         (lambda p: p, "no files in it"),
-        (lambda p: (p / "a.txt").write_text("x") and p, "none that can be read: 1 item \\(a.txt: not a PNG"),
+        (lambda p: (p / "a.txt").write_text("x") and p, r"none that can be read: 1 item \(a.txt: not a PNG"),
         (lambda p: Image.new("L", (9, 9)).save(p / "a.png") or p, "1 distinct item"),
         (lambda p: Image.new("L", (9, 9)).save(p / "a.png") or p / "a.png", "one file that is no archive"),
         (lambda p: (p / "b.zip").write_bytes(b"") or p / "b.zip", "an empty file"),
@@ -344,7 +344,7 @@ def test_sources_that_are_none_say_so(tmp_path, make, found):
 
 def test_a_misspelt_path_is_corrected(tmp_path):
     folder_of(tmp_path / "photos")
-    with pytest.raises(UsageError, match="but there is .*photos"):
+    with pytest.raises(UsageError, match=r"but there is .*photos"):
         data.open(tmp_path / "fotos")
 
 
