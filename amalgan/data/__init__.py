@@ -27,7 +27,7 @@ from .files import open_files, stamp
 from .images import load_image_file
 from .known import Mixture, mixture
 from .show import show
-from .survey import THREADS, Options, Progress, checked_size, image_files, image_loader, refuse, told
+from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
@@ -137,39 +137,36 @@ def toy(text: str, seed: int, limit: int | None) -> Data:
 
 def from_path(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """A file or folder, from its decoded copy if there is a good one."""
-    if not path.exists():
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
-        found = "no such file or folder" + (f" (but there is {str(path.parent / close[0])!r})" if close else "")
-        raise UsageError(f"data from {str(path)!r}", found, f"give {SOURCES}")
-    if path.suffix == ".npy":
-        return from_npy(path, options)
-    if path.suffix == ".npz":
-        return from_npz(path, options)
-    return kept(path, options, cache)
-
-
-def kept(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
-    """Image or idx files, decoded once and kept for the next time."""
-    folder = None if cache is False else Path(cache) if cache else copies.default_folder()
     try:
-        name = copies.key(stamp(path), options.size, options.channels, options.memory)
-        decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
-        if decoded is not None and extra is not None:
-            if "x" not in extra:  # too large to keep: the files are read again, as they are needed
-                shape = tuple(extra["shape"].tolist())
-                load = image_loader(open_files(path), options.channels or 3, shape[1])
-                decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(THREADS), THREADS)
-            return decoded
-        files = open_files(path)
+        if path.exists():
+            read = {".npy": from_npy, ".npz": from_npz}.get(path.suffix.lower())
+            return read(path, options) if read else from_files(path, options, cache)
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
     except OSError as error:
         found = error.strerror or str(error)
-        raise UsageError(f"data from {str(path)!r}", found, "check that you may read it") from None
-    if idx_names(files):
+        raise UsageError(f"data from {str(path)!r}", found, "check the path, and that you may read it") from None
+    found = "no such file or folder" + (f" (but there is {str(path.parent / close[0])!r})" if close else "")
+    raise UsageError(f"data from {str(path)!r}", found, f"give {SOURCES}")
+
+
+def from_files(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
+    """Image or idx files, decoded once and kept for the next time."""
+    folder = None if cache is False else Path(cache) if cache else copies.default_folder()
+    name = copies.key(stamp(path), options.size, options.channels, options.memory)
+    decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
+    if decoded is not None and extra is not None:
+        if "x" not in extra:  # too large to keep: the files are read again, as they are needed
+            shape, workers = tuple(extra["shape"].tolist()), int(extra["workers"].item())
+            load = image_loader(open_files(path), options.channels or 3, shape[1])
+            decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(workers), workers)
+        return decoded
+    files = open_files(path)
+    if idx := idx_names(files):
         decoded = from_idx(path.name, files, options)
         at = np.arange(len(decoded.digest))
     else:
         decoded, at = image_files(path.name, files, options)
-    if folder and not (idx_names(files) and isinstance(decoded.x, Streamed)):
+    if folder and not (idx and isinstance(decoded.x, Streamed)):
         failure = copies.save(folder, name, decoded, at)
         decoded.notes += [failure] * bool(failure)
     decoded.notes += [note] * bool(note)

@@ -224,7 +224,7 @@ def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Deco
     Raises:
         UsageError: none of these names.
     """
-    given = {key.lower().replace("-", "_"): key for key in arrays}
+    given = {str(key).lower().replace("-", "_"): key for key in arrays}
     groups: list[Group] = []
     for part, words in [(ANY, ("",)), *PART_WORDS.items()]:
         found: dict[str, np.ndarray] = {}
@@ -240,7 +240,7 @@ def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Deco
     if not groups:
         raise UsageError(
             f"arrays from {name!r}",
-            f"names {', '.join(sorted(arrays)) or 'none'}",
+            f"names {', '.join(sorted(map(str, arrays))) or 'none'}",
             "name them x and y (or images and labels), or x_train, y_train, x_test, y_test",
         )
     if len(groups) > 1 and groups[0][2] == ANY:  # x beside x_test: x is what to train on
@@ -275,14 +275,9 @@ def from_npz(path: Path, options: Options) -> Decoded:
                     f"{total / 2**30:.1f} GiB unpacked, more than memory allows",
                     "save the images alone as .npy, which is read as it is needed, or raise in_memory_bytes",
                 )
-            return from_mapping(path.name, {key: arrays[key] for key in arrays.files if wanted(key)}, options)
+            return from_mapping(path.name, arrays, options)  # reads only what it needs
     except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, AttributeError) as error:
         raise damaged(path, error) from None
-
-
-def wanted(key: str) -> bool:
-    """Whether an array's name could mean data (others, perhaps unreadable ones, are left alone)."""
-    return any(stem in key.lower().split("_") for stems in KEYS.values() for stem in stems) or key == "arr_0"
 
 
 def idx_names(files: Files) -> dict[str, int]:
@@ -325,7 +320,7 @@ def from_idx(name: str, files: Files, options: Options) -> Decoded:
     decoded = from_groups(name, groups, options)
     others = len(files.names) - len(idx_names(files))
     if others:
-        decoded.notes.append(f"{others:,} other files beside the idx files were left alone")
+        decoded.notes.append(f"other files beside the idx files, left alone: {others:,}")
     return decoded
 
 

@@ -90,20 +90,17 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
     }
     if isinstance(decoded.x, Tensor):
         tensors["x"] = decoded.x.contiguous()
+    else:
+        tensors["workers"] = torch.tensor([decoded.x.workers])
     if decoded.c is not None:
         tensors["c"] = torch.from_numpy(decoded.c)
-    facts = {
-        "checksum": checksum(tensors),
-        "classes": decoded.classes,
-        "notes": decoded.notes,
-        "skipped": decoded.skipped,
-    }
+    facts = {"classes": decoded.classes, "notes": decoded.notes, "skipped": decoded.skipped}
     temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         os.close(handle)
-        save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+        save_file(tensors, temporary, metadata={"facts": json.dumps(facts | {"checksum": checksum(tensors)})})
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, folder / f"{name}.safetensors")

@@ -166,7 +166,7 @@ class Split:
         return self.batch(torch.arange(len(self) if limit is None else min(limit, len(self))))[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """A named set of items in three parts.
 

@@ -145,6 +145,14 @@ def orientation_of(im: Image.Image) -> int:
         return 1
 
 
+def several(im: Image.Image) -> bool:
+    """Whether there are more frames; damage behind the first does not matter."""
+    try:
+        return bool(getattr(im, "is_animated", False))
+    except Exception:
+        return False
+
+
 def peculiarities(im: Image.Image) -> list[str]:
     """What will be done to this image besides cropping and resizing, in words."""
     done = {
@@ -152,7 +160,7 @@ def peculiarities(im: Image.Image) -> list[str]:
         "16-bit or float values scaled to 8 bits": im.mode.startswith("I") or im.mode == "F",
         "CMYK converted to RGB": im.mode == "CMYK",
         "turned upright as EXIF says": orientation_of(im) in TURNS,
-        "the first of several frames used": getattr(im, "is_animated", False),
+        "the first of several frames used": several(im),
     }
     return [what for what, so in done.items() if so]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """K equally likely round Gaussians, p(x) = 1/K sum_k N(x; means_k, sigma^2 I).
 

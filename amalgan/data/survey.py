@@ -26,7 +26,7 @@ from .images import LIMIT, NAMES, choose_size, header, peculiarities, picture
 Progress = Callable[[int, int], None]
 PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
 BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
-PROBED = 2000  # headers read to choose a size
+PROBED = 1000  # headers read to choose a size
 THREADS = min(8, os.cpu_count() or 1)
 SPLITS = {
     "train": TRAIN,
@@ -213,17 +213,21 @@ def tree(names: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
     Folders that all files share say nothing. If every folder on top is one of train, test, val (or a longer
     spelling) and train is one of them, these are the parts; the next folder is the class, None where there is none.
     """
-    parts = [PurePosixPath(name).parts[:-1] for name in names]
-    shared = 0
-    while all(len(p) > shared for p in parts) and len({p[shared] for p in parts}) == 1:
-        shared += 1
-    rest = [p[shared:] for p in parts]
-    top = {p[0].lower() if p else "" for p in rest}
+    folders = unshared([PurePosixPath(name).parts[:-1] for name in names])
+    top = {p[0].lower() if p else "" for p in folders}
     part = np.full(len(names), ANY, np.int8)
     if top <= SPLITS.keys() and {SPLITS[t] for t in top} > {TRAIN}:
-        part[:] = [SPLITS[p[0].lower()] for p in rest]
-        rest = [p[1:] for p in rest]
-    return part, [p[0] if p else None for p in rest]
+        part[:] = [SPLITS[p[0].lower()] for p in folders]
+        folders = unshared([p[1:] for p in folders])
+    return part, [p[0] if p else None for p in folders]
+
+
+def unshared(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The folders without those on top that all share."""
+    depth = 0
+    while all(len(p) > depth for p in folders) and len({p[depth] for p in folders}) == 1:
+        depth += 1
+    return [p[depth:] for p in folders]
 
 
 def numbered(labels: Sequence[str | None], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from amalgan import data
 from amalgan.data import cache, files
-from amalgan.errors import UsageError
+from amalgan.errors import AmalganError, UsageError
 
 RNG = np.random.default_rng(1)
 
@@ -99,7 +99,7 @@ def test_streamed_grey_files_have_one_channel(tmp_path):
 def test_a_file_that_vanishes_later_is_named(folder):
     d = data.open(folder, in_memory_bytes=1000)
     shutil.rmtree(folder)
-    with pytest.raises(Exception, match="No such file"):
+    with pytest.raises(AmalganError, match="No such file"):
         d.train.batch(torch.tensor([0]))
 
 

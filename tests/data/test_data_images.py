@@ -304,6 +304,14 @@ def test_folders_train_val_test_are_the_parts(tmp_path):
     assert d.spec.classes == ("a", "b") and [name for name, _ in d.skipped] == ["README.txt"]
 
 
+def test_folders_shared_below_the_parts_say_nothing(tmp_path):
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            folder_of(tmp_path / part / "images" / label, 6)
+    d = data.open(tmp_path)
+    assert d.spec.classes == ("a", "b") and len(d.test) == 12
+
+
 def test_a_class_called_train_is_a_class(tmp_path):
     for label in ("train", "bus"):
         folder_of(tmp_path / label)
@@ -327,6 +335,7 @@ def test_a_loop_of_links_ends(tmp_path):
     "make, found",
     [
         (lambda p: p / "nowhere", "no such file or folder"),
+        (lambda p: p / ("x" * 300), "too long"),
         (lambda p: p, "no files in it"),
         (lambda p: (p / "a.txt").write_text("x") and p, r"none that can be read: 1 item \(a.txt: not a PNG"),
         (lambda p: Image.new("L", (9, 9)).save(p / "a.png") or p, "1 distinct item"),
