@@ -1,0 +1,185 @@
+"""Data: files, archives, arrays and toy densities to tensors, and tensors back to something a person can look at.
+
+data = open("digits")                      # or a folder, zip, tar, idx folder, .npy, .npz, arrays, a torch Dataset
+x, c = data.train.batch(torch.arange(64))  # (64, C, H, W) in [0, 1], (64,)
+show(x).save("some.png")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from . import cache as copies
+from .arrays import from_dataset, from_groups, from_idx, from_mapping, from_npy, from_npz, idx_names, plain
+from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, Streamed, digests, divide
+from .files import open_files, stamp
+from .images import load_image_file
+from .known import Mixture, mixture
+from .show import show
+from .survey import THREADS, Options, Progress, checked_size, image_files, image_loader, refuse, told
+
+__all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
+
+TOYS = {
+    TRAIN: 100_000,
+    VALIDATION: 10_000,
+    TEST: 10_000,
+}  # the published training set; the others for a good density estimate
+SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, ring, grid"
+
+
+def open(
+    source: Any,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    limit: int | None = None,
+    in_memory_bytes: int | None = None,
+    cache: str | Path | Literal[False] | None = None,
+    progress: Progress | None = None,
+) -> Data:
+    """Data in three parts with no content in common, from whatever holds it.
+
+    Arguments:
+        source: "digits" (1,797 handwritten digits, 8 x 8); "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02",
+            "grid:5"); a folder, zip or tar of images, of idx files; a .npy or .npz file; an array or tensor, (x, y), a dict of arrays;
+            a map-style dataset or list of x or (x, c). Folders train, val, test are parts; the next folder names the class.
+        size: images become size x size px; by default their own size if it is one and within 8..64, else chosen from their median.
+        channels: 1 or 3; by default 1 if every image is grey.
+        strict: stop at the first item that cannot be read instead of leaving it out.
+        seed: another seed divides differently (and draws other toy points); the same seed always gives the same parts.
+        limit: at most so many items in each part.
+        in_memory_bytes: larger data is decoded batch by batch; a quarter of the memory by default.
+        cache: folder for decoded copies of files, by default $AMALGAN_CACHE or ~/.cache/amalgan; False keeps none.
+        progress: called with (images done, images in all) while decoding.
+    Raises:
+        UsageError: nothing there, nothing readable, too few different items, or values that are no data.
+    """
+    if isinstance(source, Data):
+        return source
+    checked_size(size)
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels={channels!r}", "neither 1 (grey) nor 3 (colour)", "leave it out, or write 1 or 3")
+    if limit is not None and limit < 1:
+        raise UsageError(
+            f"limit={limit}", "fewer than one item a part", "leave it out, or write for example limit=1000"
+        )
+    options = Options(size, channels, strict, memory() if in_memory_bytes is None else in_memory_bytes, progress)
+    if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
+        return toy(source, seed, limit)
+    if isinstance(source, str) and source == "digits":
+        name, decoded = source, digits(options)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        name, decoded = path.name or str(path.resolve()), from_path(path, options, cache)
+    elif isinstance(source, Mapping):
+        name, decoded = "arrays", from_mapping("arrays", source, options)
+    elif isinstance(source, tuple) and len(source) == 2:
+        x, y = (plain(a, what) for a, what in zip(source, ("x", "y")))
+        name, decoded = "arrays", from_groups("arrays", [(x, y, ANY)], options)
+    elif isinstance(source, (np.ndarray, Tensor)):
+        name, decoded = "array", from_groups("array", [(plain(source, "x"), None, ANY)], options)
+    elif hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        name = type(source).__name__
+        decoded = from_dataset(name, source, options)
+    else:
+        raise UsageError(
+            "data",
+            f"a {type(source).__name__}",
+            f"give {SOURCES}, an array, (x, y), or a dataset with len() and indexing",
+        )
+    if strict:
+        refuse(decoded.skipped)
+    if decoded.skipped:
+        decoded.notes.append("skipped " + told(decoded.skipped))
+    return divide(decoded, name, seed, limit)
+
+
+def memory() -> int:
+    """A quarter of the machine's memory, in bytes, to the GiB."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        total = 8 * 2**30
+    return max(1, round(total / 4 / 2**30)) * 2**30
+
+
+def digits(options: Options) -> Decoded:
+    """The embedded digits; digits.md says where they are from."""
+    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as held:
+        x = np.rint(held["x"] * (255 / 16)).astype(np.uint8)
+        return from_groups("digits", [(x, held["y"], ANY)], options)
+
+
+def toy(text: str, seed: int, limit: int | None) -> Data:
+    """Points drawn from a known density, each part from a seed of its own."""
+    known = mixture(text)
+    drawn = [known.draw(min(n, limit or n), 3 * seed + part) for part, n in TOYS.items()]
+    x = np.concatenate([x.numpy() for x, _ in drawn])
+    decoded = Decoded(
+        torch.from_numpy(x),
+        digests(x),
+        np.concatenate([c.numpy() for _, c in drawn]),
+        tuple(str(k) for k in range(len(known.means))),
+        np.repeat(np.array(list(TOYS), np.int8), [len(c) for _, c in drawn]),
+        [f"{len(known.means)} round Gaussians, sigma {known.sigma:g}; labels are the modes; the density is known"],
+    )
+    data = divide(decoded, text)
+    return replace(data, known=known)
+
+
+def from_path(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
+    """A file or folder, from its decoded copy if there is a good one."""
+    if not path.exists():
+        close = (
+            f" (in {path.parent}: {', '.join(sorted(p.name for p in path.parent.iterdir())[:8])})"
+            if path.parent.is_dir()
+            else ""
+        )
+        raise UsageError(f"data from {str(path)!r}", f"no such file or folder{close}", f"give {SOURCES}")
+    if path.suffix == ".npy":
+        return from_npy(path, options)
+    if path.suffix == ".npz":
+        return from_npz(path, options)
+    return kept(path, options, cache)
+
+
+def kept(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
+    """Image or idx files, decoded once and kept for the next time."""
+    folder = None if cache is False else Path(cache) if cache else copies.default_folder()
+    try:
+        name = copies.key(stamp(path), options.size, options.channels, options.memory)
+        decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
+        if decoded is not None and extra is not None:
+            if "x" not in extra:  # too large to keep: the files are read again, as they are needed
+                shape = tuple(extra["shape"].tolist())
+                load = image_loader(open_files(path), options.channels or 3, shape[1])
+                decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(THREADS), THREADS)
+            return decoded
+        files = open_files(path)
+    except OSError as error:
+        raise UsageError(
+            f"data from {str(path)!r}", error.strerror or str(error), "check that you may read it"
+        ) from None
+    if idx_names(files):
+        decoded = from_idx(path.name, files, options)
+        at = np.arange(len(decoded.digest))
+    else:
+        decoded, at = image_files(path.name, files, options)
+    if folder and not (idx_names(files) and isinstance(decoded.x, Streamed)):
+        failure = copies.save(folder, name, decoded, at)
+        decoded.notes += [failure] * bool(failure)
+    decoded.notes += [note] * bool(note)
+    return decoded

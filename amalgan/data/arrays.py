@@ -1,0 +1,445 @@
+"""Arrays, .npy and .npz files, idx folders and torch datasets: from numbers of any scale and layout to uint8 images or float32 points.
+
+    two axes    (N, D) points, kept as float32
+    else        (N, H, W), (N, H, W, C) or (N, C, H, W) images
+
+Values are read on the first of these scales that holds all of them: bool; bytes 0..255; 0..65535 (uint16); floats in [0, 1], [-1, 1] or
+[0, 255]. Anything else, NaN included, is refused: a guess here would spoil everything after it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UsageError
+from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Unreadable, digests
+from .files import Files
+from .idx import PARTS, PATTERN, parse
+from .images import choose_size, fit, pixels, small
+from .survey import Options, numbered, shape_notes, survey
+
+KEYS = {"x": ("x", "images", "image", "data"), "y": ("y", "labels", "label", "targets", "target", "c")}
+PART_WORDS = {TRAIN: ("train", "training"), VALIDATION: ("val", "valid", "validation"), TEST: ("test",)}
+INSTEAD = "give images (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1, 3 or 4, or points (N, D)"
+CHUNK = 4096  # rows looked at together, so that a mapped file is never read whole
+
+Scale = Callable[[np.ndarray], np.ndarray]
+Group = tuple[np.ndarray, np.ndarray | None, int]  # x, y, part
+
+
+def plain(value: Any, what: str) -> np.ndarray:
+    """The numpy array in an array, tensor or nested list."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+        return value.numpy()
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise UsageError(what, f"not an array: {error}", INSTEAD) from None
+
+
+def scale_of(dtype: np.dtype, low: float, high: float, what: str) -> tuple[Scale, str]:
+    """How values of this dtype between low and high become bytes, and that in words if it is worth saying.
+
+    Raises:
+        UsageError: no scale holds them.
+    """
+    if dtype == np.uint8:
+        return (lambda a: a), ""
+    if dtype == bool or (dtype.kind in "iu" and low >= 0 and high <= 1):
+        return (lambda a: a.astype(np.uint8) * np.uint8(255)), "values 0 and 1 became black and white"
+    if dtype.kind in "iu" and low >= 0 and high <= 255:
+        return (lambda a: a.astype(np.uint8)), ""
+    if dtype == np.uint16:
+        return (lambda a: ((a.astype(np.uint32) + 128) // 257).astype(np.uint8)), "16-bit values were scaled to 8 bits"
+    if dtype.kind == "f" and low >= -1e-3 and high <= 1.001:
+        return (lambda a: byte(a, 255, 0)), "floats in [0, 1] were rounded to 8 bits"
+    if dtype.kind == "f" and low >= -1.001 and high <= 1.001:
+        return (lambda a: byte(a, 127.5, 127.5)), "floats in [-1, 1] were moved to [0, 1] and rounded to 8 bits"
+    if dtype.kind == "f" and low >= 0 and high <= 255:
+        return (lambda a: byte(a, 1, 0)), "floats were read on the scale 0..255 and rounded to 8 bits"
+    raise UsageError(
+        what,
+        f"{dtype} values from {low:g} to {high:g}",
+        "scale images to floats in [0, 1] or bytes 0..255, without NaN",
+    )
+
+
+def byte(a: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    return np.rint(np.clip(a.astype(np.float32) * factor + offset, 0, 255)).astype(np.uint8)
+
+
+def extent(xs: Sequence[np.ndarray], what: str) -> tuple[float, float]:
+    """Smallest and largest value.
+
+    Raises:
+        UsageError: not numbers, or not all finite.
+    """
+    low, high = np.inf, -np.inf
+    for x in xs:
+        if x.dtype.kind not in "biuf":
+            raise UsageError(what, f"values of type {x.dtype}", "give numbers: bytes, or floats in [0, 1]")
+        for start in range(0, len(x), CHUNK):
+            piece = x[start : start + CHUNK]
+            low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+            if not (np.isfinite(low) and np.isfinite(high)):  # min and max pass NaN on
+                bad = int((~np.isfinite(piece)).sum())
+                raise UsageError(
+                    what, f"{bad:,} values NaN or infinite near item {start:,}", "remove or fill them first"
+                )
+    return low, high
+
+
+def layout(shape: tuple[int, ...], what: str) -> tuple[str, int, int, int]:
+    """Layout (HW, CHW or HWC), channels, height and width of one item.
+
+    Raises:
+        UsageError: not an image.
+    """
+    if len(shape) == 2 and min(shape) > 0:
+        return "HW", 1, *shape
+    if len(shape) == 3 and min(shape) > 0:
+        if shape[0] in (1, 3, 4) and not (shape[2] in (1, 3, 4) and shape[0] == 4):
+            return "CHW", *shape
+        if shape[2] in (1, 3, 4):
+            return "HWC", shape[2], shape[0], shape[1]
+    raise UsageError(what, f"items of shape {tuple(shape)}", INSTEAD)
+
+
+def upright(a: np.ndarray, how: str) -> np.ndarray:
+    """uint8 (n, C, H, W), C 1 or 3, of rows in the given layout; transparency over white."""
+    a = a[:, None] if how == "HW" else a.transpose(0, 3, 1, 2) if how == "HWC" else a
+    if a.shape[1] == 4:
+        alpha = a[:, 3:].astype(np.float32) / 255
+        a = np.rint(a[:, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return a
+
+
+def resized(a: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """uint8 (n, channels, size, size) of uint8 (n, C, H, W)."""
+    if a.shape[2:] == (size, size) and a.shape[1] == channels:
+        return a
+    if a.shape[2:] == (size, size) and a.shape[1] == 1:
+        return a.repeat(channels, 1)
+    return np.stack(
+        [pixels(fit(Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)), size), channels) for row in a]
+    )
+
+
+def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded:
+    """Arrays with their labels and official parts.
+
+    Raises:
+        UsageError: shapes, types or values that are no images and no points.
+    """
+    what = f"data from {name!r}"
+    for x, y, _ in groups:
+        if x.ndim < 2 or len(x) == 0:
+            raise UsageError(what, f"an array of shape {x.shape}", INSTEAD)
+        if y is not None and len(y) != len(x):
+            raise UsageError(what, f"{len(x):,} items but {len(y):,} labels", "give one label for each item")
+    xs = [x for x, _, _ in groups]
+    if len({x.shape[1:] for x in xs}) > 1:
+        raise UsageError(
+            what, f"parts of different shapes {', '.join(str(x.shape) for x in xs)}", "give all parts one item shape"
+        )
+    low, high = extent(xs, what)
+    part = np.concatenate([np.full(len(x), part, np.int8) for x, _, part in groups])
+    if xs[0].ndim == 2:
+        points = np.concatenate([x.astype(np.float32) for x in xs])
+        decoded = Decoded(torch.from_numpy(points), digests(points), None, (), part)
+        if not np.isfinite(points).all():
+            raise UsageError(what, "values beyond the range of float32", "scale them")
+        at = np.arange(len(points))
+    else:
+        how, c, h, w = layout(xs[0].shape[1:], what)
+        scale, said = scale_of(np.result_type(*xs), low, high, what)
+        size = options.size or choose_size([min(h, w)])
+        channels = options.channels or (1 if c == 1 else 3)
+        ends = np.cumsum([len(x) for x in xs])
+
+        def load(at: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+            index = np.asarray(at)
+            group = np.searchsorted(ends, index, side="right")
+            rows = np.empty((len(index), channels, size, size), np.uint8)
+            for g in np.unique(group):
+                mine = group == g
+                chosen = np.asarray(xs[g][index[mine] - (ends[g] - len(xs[g]))])
+                rows[mine] = resized(upright(scale(chosen), how), size, channels)
+            return rows, []
+
+        decoded, at = survey(name, int(ends[-1]), load, (channels, size, size), options, lambda i: f"item {i}")
+        decoded.part = part
+        decoded.notes = [said] * bool(said) + shape_notes([(w, h)] * len(at), size)
+    decoded.c, decoded.classes = labelled([(y, len(x)) for x, y, _ in groups], what, decoded.notes)
+    return decoded
+
+
+def labelled(
+    ys: Sequence[tuple[np.ndarray | None, int]], what: str, notes: list[str]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels (N,) and class names from integers, whole floats or words; -1 and None are unknown."""
+    if all(y is None for y, _ in ys):
+        return None, ()
+    words: list[str | None] = []
+    numbers = True
+    for y, n in ys:
+        flat = np.full(n, -1) if y is None else y.reshape(len(y), -1)
+        if flat.ndim == 2 and flat.shape[1] != 1:
+            raise UsageError(f"labels of {what}", f"shape {np.shape(y)}", "give one label for each item: (N,)")
+        flat = flat.reshape(-1)
+        if flat.dtype.kind == "f" and (flat == np.rint(flat)).all():
+            flat = flat.astype(np.int64)
+        if flat.dtype.kind not in "biuUS":
+            raise UsageError(f"labels of {what}", f"values of type {flat.dtype}", "give whole numbers or words")
+        if flat.dtype.kind in "US":
+            numbers = False
+            words += [str(v) for v in flat.astype(str)]
+        else:
+            words += [None if v < 0 else str(v) for v in flat.astype(np.int64).tolist()]
+    c, classes = numbered(words, notes)
+    if c is not None and numbers:  # 10 after 9, not after 1
+        order = sorted(range(len(classes)), key=lambda i: int(classes[i]))
+        rank = np.empty(len(order) + 1, np.int64)
+        rank[order], rank[-1] = np.arange(len(order)), -1
+        c, classes = rank[c], tuple(classes[i] for i in order)
+    return c, classes
+
+
+def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Decoded:
+    """Arrays under names: x (or images, data) and y (or labels, ...), alone or with train, val and test before or after them.
+
+    Raises:
+        UsageError: none of these names.
+    """
+    given = {key.lower().replace("-", "_"): key for key in arrays}
+    groups: list[Group] = []
+    for part, words in [(ANY, ("",)), *PART_WORDS.items()]:
+        found: dict[str, np.ndarray] = {}
+        for letter, stems in KEYS.items():
+            for key in [
+                k
+                for word in words
+                for stem in stems
+                for k in ((f"{word}_{stem}", f"{stem}_{word}") if word else (stem,))
+            ]:
+                if key in given and letter not in found:
+                    found[letter] = plain(arrays[given[key]], f"array {given[key]!r} of {name!r}")
+        if "x" in found:
+            groups.append((found["x"], found.get("y"), part))
+    if not groups and len(given) == 1:
+        groups = [(plain(next(iter(arrays.values())), f"data from {name!r}"), None, ANY)]
+    if not groups:
+        raise UsageError(
+            f"arrays from {name!r}",
+            f"names {', '.join(sorted(arrays)) or 'none'}",
+            "name them x and y (or images and labels), or x_train, y_train, x_test, y_test",
+        )
+    if len(groups) > 1 and groups[0][2] == ANY:  # x beside x_test: x is what to train on
+        groups[0] = (*groups[0][:2], TRAIN)
+    return from_groups(name, groups, options)
+
+
+def from_npy(path: Path, options: Options) -> Decoded:
+    """A .npy file, mapped: one larger than memory is read as it is needed."""
+    try:
+        return from_groups(path.name, [(np.load(path, mmap_mode="r", allow_pickle=False), None, ANY)], options)
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> UsageError:
+    objects = "allow_pickle" in str(error) or "Object arrays" in str(error)
+    found = "objects, which only unpickling could read" if objects else f"damaged or not a numpy file ({error})"
+    return UsageError(f"arrays from {str(path)!r}", found, "save plain numbers with numpy.save or numpy.savez")
+
+
+def from_npz(path: Path, options: Options) -> Decoded:
+    """A .npz file; what its arrays would take is checked before they are read."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            total = sum(member.file_size for member in arrays.zip.infolist())
+            if total > 2 * options.memory:
+                raise UsageError(
+                    f"arrays from {str(path)!r}",
+                    f"{total / 2**30:.1f} GiB unpacked, more than memory allows",
+                    "save the images alone as .npy, which is read as it is needed, or raise in_memory_bytes",
+                )
+            return from_mapping(path.name, {key: arrays[key] for key in arrays.files if wanted(key)}, options)
+    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, AttributeError) as error:
+        raise damaged(path, error) from None
+
+
+def wanted(key: str) -> bool:
+    """Whether an array's name could mean data (others, perhaps unreadable ones, are left alone)."""
+    return any(stem in key.lower().split("_") for stems in KEYS.values() for stem in stems) or key == "arr_0"
+
+
+def idx_names(files: Files) -> dict[str, int]:
+    """The idx files among these: name without .gz, and position; the unpacked one where both are there."""
+    found: dict[str, int] = {}
+    for i, name in sorted(enumerate(files.names), key=lambda item: -len(item[1])):
+        if PATTERN.match(name.rsplit("/", 1)[-1]):
+            found[name.removesuffix(".gz")] = i
+    return found
+
+
+def from_idx(name: str, files: Files, options: Options) -> Decoded:
+    """An MNIST-style set of idx files.
+
+    Raises:
+        UsageError: several sets, a damaged file, or labels without images.
+    """
+    found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    for path, i in sorted(idx_names(files).items()):
+        folder, _, base = path.rpartition("/")
+        match = PATTERN.match(base)
+        assert match is not None
+        kind = match["what"].lower().rstrip("s")
+        which = (f"{folder}/{match['set']}", PARTS[(match["part"] or "").lower()])
+        try:
+            found.setdefault(which, {})[kind] = parse(files.read(i))
+        except Unreadable as reason:
+            raise UsageError(f"the idx file {path!r} of {name!r}", str(reason), "download it again") from None
+    sets = sorted({which for which, _ in found})
+    if len(sets) > 1:
+        raise UsageError(
+            f"idx files from {name!r}",
+            f"{len(sets)} sets: {', '.join(s.strip('/') or '(unnamed)' for s in sets)}",
+            "give a folder with one of them",
+        )
+    missing = [files for files in found.values() if "image" not in files]
+    if missing:
+        raise UsageError(
+            f"idx files from {name!r}", "labels without images", "put the ...-images-idx3-ubyte files beside them"
+        )
+    groups = [
+        (arrays["image"], arrays.get("label"), part)
+        for (_, part), arrays in sorted(found.items(), key=lambda item: item[0][1])
+    ]
+    decoded = from_groups(name, groups, options)
+    others = len(files.names) - len(idx_names(files))
+    if others:
+        decoded.notes.append(f"{others:,} other files beside the idx files were left alone")
+    return decoded
+
+
+def one_image(item: Any, scale: Scale | None, size: int, channels: int) -> np.ndarray:
+    """uint8 (channels, size, size) of one dataset item: a Pillow image, array or tensor."""
+    if isinstance(item, Image.Image):
+        return pixels(small(item, size), channels)
+    a = plain(item, "an item")
+    how, *_ = layout(a.shape, "an item")
+    assert scale is not None
+    return resized(upright(scale(a[None]), how), size, channels)[0]
+
+
+def pair(item: Any) -> tuple[Any, Any]:
+    """(x, c) of a dataset item, c None where it has none."""
+    return (
+        (item[0], item[1])
+        if isinstance(item, (tuple, list)) and len(item) >= 2
+        else (item[0] if isinstance(item, (tuple, list)) else item, None)
+    )
+
+
+def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
+    """Any map-style dataset (`len` and indexing) of x or (x, c); x a Pillow image, array or tensor.
+
+    Raises:
+        UsageError: empty, or items that are no images and no points.
+    """
+    what = f"data from {name}"
+    n = len(dataset)
+    probe = sorted({int(i) for i in np.linspace(0, n - 1, min(n, 64))})
+    firsts = [pair(dataset[i])[0] for i in probe]
+    if not firsts:
+        raise UsageError(what, "no items", "give at least 3")
+    pictures = [isinstance(x, Image.Image) for x in firsts]
+    arrays = [plain(x, what) for x in firsts if not isinstance(x, Image.Image)]
+    if any(pictures) and arrays:
+        raise UsageError(what, "images and arrays mixed", "give items of one kind")
+    if arrays and arrays[0].ndim == 1:
+        items = [pair(dataset[i]) for i in range(n)]
+        return from_groups(
+            name, [(stacked([x for x, _ in items], what), gathered([c for _, c in items], what), ANY)], options
+        )
+    scale, said, sizes = None, "", [x.size for x in firsts if isinstance(x, Image.Image)]
+    if arrays:
+        low, high = extent([a.reshape(1, -1) for a in arrays], what)
+        scale, said = scale_of(arrays[0].dtype, low, high, what)
+        sizes = [layout(a.shape, what)[:0:-1][:2] for a in arrays]
+    size = options.size or choose_size([min(wh) for wh in sizes])
+    channels = options.channels or 3
+    labels: list[Any] = [None] * n
+
+    def load(at: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        rows = np.zeros((len(at), channels, size, size), np.uint8)
+        failed = []
+        for row, i in enumerate(at):
+            try:
+                x, labels[i] = pair(dataset[int(i)])
+                if scale is not None:
+                    mine = plain(x, what)
+                    if mine.dtype != arrays[0].dtype:
+                        raise Unreadable(f"{mine.dtype}, where other items are {arrays[0].dtype}")
+                    span = extent([mine.reshape(1, -1)], what)
+                    if (
+                        mine.dtype.kind == "f"
+                        and (span[0] < low - SLACK or span[1] > high + SLACK)
+                        and not same_scale(mine.dtype, (low, high), span)
+                    ):
+                        raise Unreadable(f"values from {span[0]:g} to {span[1]:g}, off the scale of the other items")
+                rows[row] = one_image(x, scale, size, channels)
+            except UsageError as error:
+                failed.append((row, error.found))
+            except Exception as error:  # the dataset is the user's: whatever it raises is this item's reason
+                failed.append((row, str(error) or type(error).__name__))
+        return rows, failed
+
+    decoded, at = survey(name, n, load, (channels, size, size), options, lambda i: f"item {i}", threads=1)
+    decoded.notes = [said] * bool(said) + shape_notes(sizes, size)
+    decoded.c, decoded.classes = labelled([(gathered([labels[i] for i in at], what), len(at))], what, decoded.notes)
+    return decoded
+
+
+SLACK = 1e-3
+
+
+def same_scale(dtype: np.dtype, one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether both extents are read on one scale."""
+    try:
+        return scale_of(dtype, *one, "")[1] == scale_of(dtype, min(one[0], other[0]), max(one[1], other[1]), "")[1]
+    except UsageError:
+        return False
+
+
+def stacked(xs: Sequence[Any], what: str) -> np.ndarray:
+    arrays = [plain(x, what) for x in xs]
+    if len({a.shape for a in arrays}) > 1:
+        raise UsageError(
+            what, f"items of different shapes {sorted({a.shape for a in arrays})[:3]}", "give items of one shape"
+        )
+    return np.stack(arrays)
+
+
+def gathered(cs: Sequence[Any], what: str) -> np.ndarray | None:
+    """Labels of dataset items as one array, None where no item has one."""
+    if all(c is None for c in cs):
+        return None
+    values = [
+        -1 if c is None else c.item() if isinstance(c, (Tensor, np.generic, np.ndarray)) and np.size(c) == 1 else c
+        for c in cs
+    ]
+    return plain(values, f"labels of {what}")

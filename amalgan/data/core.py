@@ -1,0 +1,313 @@
+"""Data as every other room sees it: a Spec, three Splits, and what was done to get there.
+
+A source is decoded into one `Decoded` collection, and `divide` gives each content its side. With digest h(x) of the pixels
+(or of the point) and a seeded uniform number u(h) in [0, 1):
+
+    no official parts      u < 0.1 test,   0.1 <= u < 0.2 validation,   else train
+    official test only     u < 0.1 of train becomes validation;   official validation only: likewise test
+
+The side depends on the content alone, so it survives renaming, repacking and growing the source; equal contents always share a side,
+and where the source itself put one content on two sides the later of train, validation, test keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import AmalganError, UsageError
+from .known import Mixture
+
+ANY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+HELD_OUT = 0.1
+READ_AHEAD = 8  # batches that may wait decoded; beyond it the oldest is dropped
+
+
+class Unreadable(Exception):
+    """One item cannot be read; the text is the reason a person gets to see."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What networks need to know of the data, and nothing else.
+
+    Arguments:
+        modality: "images" or "points".
+        shape: (C, H, W) of an image or (D,) of a point.
+        classes: class names in label order; () without labels.
+    """
+
+    modality: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+
+
+# Rows of a block of images, and (row in the block, reason) of those that could not be read.
+Load = Callable[[Sequence[int]], tuple[np.ndarray, list[tuple[int, str]]]]
+
+
+class Streamed:
+    """Images too large to hold: uint8 rows (C, H, W) decoded when asked for, by a pool of threads.
+
+    Arguments:
+        load: gives the rows at positions of the source, as in the first pass.
+        at: (N,) positions of these N images in the source.
+        pool: threads that decode; one thread where the source is not safe for more.
+    """
+
+    def __init__(
+        self, load: Load, at: np.ndarray, shape: tuple[int, ...], pool: ThreadPoolExecutor, workers: int
+    ) -> None:
+        self.load, self.at, self.shape, self.pool, self.workers = load, at, shape, pool, workers
+        self._ahead: OrderedDict[bytes, list[Future[np.ndarray]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def select(self, index: np.ndarray) -> Streamed:
+        """The images at `index` (n,) as a stream of their own."""
+        return Streamed(self.load, self.at[index], self.shape, self.pool, self.workers)
+
+    def _read(self, at: np.ndarray) -> np.ndarray:
+        rows, failed = self.load(at.tolist())
+        if failed:
+            row, reason = failed[0]
+            raise AmalganError(
+                f"item {at[row]} of the data, which could be read when the data was opened",
+                reason,
+                "put the file back as it was, or open the data again",
+            )
+        return rows[:, : self.shape[0]]
+
+    def _submit(self, index: np.ndarray) -> list[Future[np.ndarray]]:
+        pieces = np.array_split(self.at[index], min(len(index), self.workers))
+        return [self.pool.submit(self._read, piece) for piece in pieces]
+
+    def prefetch(self, index: np.ndarray) -> None:
+        """Start to decode `index` (n,); a later `rows` of the same index finds it done."""
+        if len(index) == 0:
+            return
+        self._ahead[index.tobytes()] = self._submit(index)
+        while len(self._ahead) > READ_AHEAD:
+            for future in self._ahead.popitem(last=False)[1]:
+                future.cancel()
+
+    def rows(self, index: np.ndarray) -> Tensor:
+        """uint8 (n, C, H, W) at `index` (n,)."""
+        if len(index) == 0:
+            return torch.empty((0, *self.shape), dtype=torch.uint8)
+        futures = self._ahead.pop(index.tobytes(), None) or self._submit(index)
+        return torch.from_numpy(np.concatenate([future.result() for future in futures]))
+
+
+class Split:
+    """One part of the data: N items and their labels.
+
+    Arguments:
+        x: uint8 (N, C, H, W), float32 (N, D), or a stream of uint8 images.
+        c: (N,) int64 labels, -1 = unknown, or None without labels.
+    """
+
+    def __init__(self, x: Tensor | Streamed, c: Tensor | None) -> None:
+        self.x, self.c = x, c
+        self._copies: dict[str, tuple[Tensor, Tensor | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} items, {'streamed' if isinstance(self.x, Streamed) else 'in memory'})"
+
+    def _resident(self, x: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """x and c where they are wanted: copied there once, if they leave room for the work."""
+        if device.type == "cpu":
+            return x, self.c
+        key = str(device)
+        if key not in self._copies:
+            if device.type == "cuda" and x.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
+                return x, self.c
+            self._copies[key] = x.to(device), None if self.c is None else self.c.to(device)
+        return self._copies[key]
+
+    def batch(self, index: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor | None]:
+        """Items as the networks take them: x float32 (B, *shape), images in [0, 1]; c (B,) or None.
+
+        Arguments:
+            index: (B,) int64 positions in this split, on any device.
+            device: where x and c are wanted.
+        """
+        device = torch.device(device)
+        if isinstance(self.x, Streamed):
+            at = index.cpu()
+            x, c = self.x.rows(at.numpy()), None if self.c is None else self.c[at]
+        else:
+            held, labels = self._resident(self.x, device)
+            at = index.to(held.device)
+            x, c = held.index_select(0, at), None if labels is None else labels[at]
+        x = x.to(device, non_blocking=True)
+        return x.float().div_(255) if x.dtype == torch.uint8 else x, None if c is None else c.to(device)
+
+    def prefetch(self, index: Tensor) -> None:
+        """Let a streamed split read (B,) items ahead; nothing to do for data in memory."""
+        if isinstance(self.x, Streamed):
+            self.x.prefetch(index.cpu().numpy())
+
+    def tensor(self, limit: int | None = None) -> Tensor:
+        """The first `limit` items (all by default) as one float tensor (n, *shape)."""
+        return self.batch(torch.arange(len(self) if limit is None else min(limit, len(self))))[0]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A named set of items in three parts.
+
+    Arguments:
+        name: what the source is called.
+        spec: modality, shape and classes.
+        notes: in words, what was resized, cropped, skipped and counted.
+        fingerprint: hash of the contents, labels and parts; equal data, equal fingerprint, wherever it is stored.
+        skipped: (name, reason) of every file left out.
+        known: the true density, for toy problems that have one.
+    """
+
+    name: str
+    spec: Spec
+    train: Split
+    validation: Split
+    test: Split
+    notes: list[str]
+    fingerprint: str
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    known: Mixture | None = None
+
+
+@dataclass
+class Decoded:
+    """Everything a source holds, before it is divided.
+
+    Arguments:
+        x: uint8 (N, C, H, W), float32 (N, D) or a stream.
+        digest: (N,) uint64 hashes of the contents.
+        c: (N,) int64 labels or None; classes: their names.
+        part: (N,) int8, the part the source itself assigns: ANY, TRAIN, VALIDATION or TEST.
+        notes, skipped: as in `Data`.
+    """
+
+    x: Tensor | Streamed
+    digest: np.ndarray
+    c: np.ndarray | None
+    classes: tuple[str, ...]
+    part: np.ndarray
+    notes: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def grey_rows(x: np.ndarray) -> np.ndarray:
+    """Which of the images uint8 (N, C, H, W) have equal channels: (N,) bool."""
+    if x.shape[1] == 1:
+        return np.ones(len(x), bool)
+    flat = x.reshape(len(x), x.shape[1], -1)
+    return (flat[:, :1] == flat[:, 1:]).all((1, 2))
+
+
+def digests(x: np.ndarray) -> np.ndarray:
+    """(N,) uint64 hashes of the items of x; a grey image has one hash, stored with one channel or with three."""
+    rows = np.ascontiguousarray(x)
+    if x.ndim == 4:
+        grey = grey_rows(x)
+        hashed = (hashlib.blake2b(row[:1] if g else row, digest_size=8) for row, g in zip(rows, grey))
+    else:
+        hashed = (hashlib.blake2b(row, digest_size=8) for row in rows + 0.0)  # + 0.0: -0.0 is 0.0
+    return np.frombuffer(b"".join(h.digest() for h in hashed), dtype="<u8").astype(np.uint64)
+
+
+def uniform(digest: np.ndarray, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each digest and seed: splitmix64 (Steele, Lea and Flood 2014) of their sum."""
+    z = digest + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The side of every item: (N,) TRAIN, VALIDATION, TEST, or ANY for a duplicate that has to leave.
+
+    Arguments:
+        digest: (N,) uint64 contents; part: (N,) official parts.
+        seed: another seed, another division.
+    Raises:
+        UsageError: fewer distinct contents than the three sides need.
+    """
+    content, group = np.unique(digest, return_inverse=True)
+    u = uniform(content, seed)
+    official = np.full(len(content), ANY)
+    np.maximum.at(official, group, part)
+    free = official <= TRAIN
+    side = np.where(free, TRAIN, official)
+    wanted = [s for s in (TEST, VALIDATION) if not (part == s).any()]
+    for k, s in enumerate(wanted):
+        side[free & (u >= k * HELD_OUT) & (u < (k + 1) * HELD_OUT)] = s
+    if not all((side == s).any() for s in (TRAIN, *wanted)):  # a small set: by rank, so that each side gets its share
+        rank = np.argsort(np.where(free, u, 2.0), kind="stable")[: free.sum()]
+        share = max(1, int(len(rank) * HELD_OUT))
+        side[rank] = TRAIN
+        for k, s in enumerate(wanted):
+            side[rank[k * share : (k + 1) * share]] = s
+    missing = [name for s, name in enumerate(("training", "validation", "test")) if not (side == s).any()]
+    if missing:
+        raise UsageError(
+            "data for training, validation and test",
+            f"{len(content)} distinct item{'' if len(content) == 1 else 's'} among {len(digest)}"
+            f"; nothing is left for {' and '.join(missing)}",
+            "give at least 3 different items (a few hundred is a sensible minimum), none of them in two parts",
+        )
+    return np.where(free[group] | (part == official[group]), side[group], ANY)
+
+
+def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None) -> Data:
+    """Data whose three parts share no content, the official test set untouched.
+
+    Arguments:
+        limit: at most so many items in each part, chosen by content.
+    """
+    x, c = decoded.x, decoded.c
+    side = sides(decoded.digest, decoded.part, seed)
+    notes = list(decoded.notes)
+    left = int((side == ANY).sum())
+    if left:
+        notes.append(f"{left:,} items left the earlier part because the same content is in a later one (test wins)")
+    repeated = sum(
+        int(n) - len(np.unique(decoded.digest[side == s])) for s, n in enumerate(np.bincount(side[side >= 0]))
+    )
+    if repeated:
+        notes.append(f"{repeated:,} items repeat another one of the same part; they stay")
+    chooser = uniform(decoded.digest, seed + 1)
+    digest = hashlib.blake2b(digest_size=16)
+    splits = []
+    for s in (TRAIN, VALIDATION, TEST):
+        at = np.flatnonzero(side == s)
+        if limit is not None and len(at) > limit:
+            at = np.sort(at[np.argsort(chooser[at], kind="stable")[:limit]])
+        labels = None if c is None else c[at]
+        rows = x.select(at) if isinstance(x, Streamed) else x[torch.from_numpy(at)]
+        splits.append(Split(rows, None if labels is None else torch.from_numpy(labels)))
+        digest.update(decoded.digest[at].astype("<u8").tobytes() + b"|")
+        digest.update(b"" if labels is None else labels.astype("<i8").tobytes())
+    if limit is not None:
+        notes.append(f"limited to {limit:,} items a part, chosen by content")
+    shape = tuple(x.shape) if isinstance(x, Streamed) else tuple(x.shape[1:])
+    spec = Spec("images" if len(shape) == 3 else "points", shape, decoded.classes)
+    digest.update(repr(spec).encode())
+    train, validation, test = splits
+    notes.append(
+        f"{len(train):,} for training, {len(validation):,} for validation, {len(test):,} for test"
+        + (" (its own test set)" if (decoded.part == TEST).any() else "")
+    )
+    return Data(name, spec, train, validation, test, notes, digest.hexdigest(), decoded.skipped)

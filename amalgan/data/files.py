@@ -1,0 +1,270 @@
+"""A folder or an archive as a list of names and a way to read each: nothing is ever extracted to a place a name could choose.
+
+Zip and tar members are read in memory. A compressed tar cannot be read out of order, so it is unpacked once, in a stream, to an anonymous
+temporary file that vanishes with the process, and its members are slices of that.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import mmap
+import os
+import stat as modes
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..errors import AmalganError, UsageError
+from .core import Unreadable
+from .images import MAX_BYTES
+
+QUIET = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # what file managers leave behind
+UNPACKERS: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
+    (b"\x1f\x8b", lambda f: gzip.GzipFile(fileobj=f)),  # type: ignore[arg-type,return-value]
+    (b"BZh", lambda f: bz2.BZ2File(f)),
+    (b"\xfd7zXZ\0", lambda f: lzma.LZMAFile(f)),
+)
+RATIO, LOOSE = 50, 2**30  # an archive of images that unpacks to more than LOOSE + RATIO times its size is a bomb
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files by name, in the order of their names.
+
+    Arguments:
+        names: relative, with forward slashes, printable; sizes: in bytes, as declared.
+        read: the bytes of file i; safe to call from several threads; raises Unreadable.
+        skipped: (name, reason) of entries that are no files.
+    """
+
+    names: list[str]
+    sizes: list[int]
+    read: Callable[[int], bytes]
+    skipped: list[tuple[str, str]]
+
+
+def printable(name: str) -> str:
+    """The name with whatever cannot be printed escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def tidy(name: str) -> str | None:
+    """A member's name as plain relative parts, or None for what file managers leave behind."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if not parts or any(part.startswith(".") or part.lower() in QUIET for part in parts):
+        return None
+    return printable("/".join(parts))
+
+
+def walk(root: Path) -> tuple[list[tuple[str, Path, os.stat_result]], list[tuple[str, str]]]:
+    """Every regular file under root as (name, path, status), links followed, no folder entered twice; and what was skipped."""
+    found: list[tuple[str, Path, os.stat_result]] = []
+    skipped: list[tuple[str, str]] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                skipped.append((printable(prefix), "a link to a folder already read"))
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            skipped.append((printable(prefix), error.strerror or str(error)))
+            continue
+        links: list[tuple[Path, str]] = []
+        for entry in listed:
+            if entry.name.startswith(".") or entry.name.lower() in QUIET:
+                continue
+            name = prefix + entry.name
+            try:
+                status = entry.stat()
+            except OSError as error:
+                skipped.append((printable(name), "broken link" if entry.is_symlink() else error.strerror or str(error)))
+                continue
+            if modes.S_ISDIR(status.st_mode):
+                (links if entry.is_symlink() else waiting).append((Path(entry.path), name + "/"))
+            elif modes.S_ISREG(status.st_mode):
+                found.append((printable(name), Path(entry.path), status))
+            else:
+                skipped.append((printable(name), "not a regular file"))
+        waiting[:0] = links  # real folders first: a link is what is left out when both lead to one place
+    return sorted(found, key=lambda item: item[0]), skipped
+
+
+def folder_files(root: Path) -> Files:
+    """The files under a folder."""
+    found, skipped = walk(root)
+
+    def read(i: int) -> bytes:
+        name, path, status = found[i]
+        if status.st_size > MAX_BYTES:
+            raise Unreadable(too_large(status.st_size))
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Unreadable(error.strerror or str(error)) from None
+
+    return Files([name for name, _, _ in found], [status.st_size for _, _, status in found], read, skipped)
+
+
+def too_large(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB, more than {MAX_BYTES // 2**20} MiB: not read"
+
+
+def zip_files(path: Path) -> Files:
+    """The members of a zip.
+
+    Raises:
+        UsageError: damaged beyond its list of members.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UsageError(f"the archive {str(path)!r}", f"damaged: {error}", "download or pack it again") from None
+    named = [(tidy(member.filename), member) for member in members if not member.is_dir()]
+    kept = sorted(((name, member) for name, member in named if name), key=lambda item: item[0])
+
+    def read(i: int) -> bytes:
+        member = kept[i][1]
+        if member.file_size > MAX_BYTES:
+            raise Unreadable(too_large(member.file_size))
+        try:
+            return archive.read(member)  # never more than the declared size
+        except RuntimeError as error:
+            raise Unreadable(str(error).split(",")[0]) from None  # encrypted
+        except (zipfile.BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
+            raise Unreadable(f"damaged in the archive ({error})") from None
+
+    return Files([name for name, _ in kept], [member.file_size for _, member in kept], read, [])
+
+
+def tar_files(path: Path) -> Files:
+    """The members of a tar, plain or compressed with gzip, bzip2 or xz; of one cut short, those before the cut.
+
+    Raises:
+        UsageError: not a tar, or a bomb. AmalganError: no room to unpack it.
+    """
+    skipped: list[tuple[str, str]] = []
+    with path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        unpacker = next((make for magic, make in UNPACKERS if start.startswith(magic)), None)
+        if unpacker is None:
+            content: IO[bytes] = path.open("rb")
+        else:
+            content, reason = unpack(unpacker(file), path)
+            if reason:
+                skipped.append((path.name, reason))
+    try:
+        view = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ)
+        archive = tarfile.open(fileobj=content, mode="r:")  # noqa: SIM115 - its members are read as long as the data lives
+    except (tarfile.TarError, ValueError, OSError) as error:
+        raise UsageError(
+            f"the archive {str(path)!r}", f"not a tar: {error}", "give a folder, .zip, .tar or .tar.gz of images"
+        ) from None
+    kept: list[tuple[str, int, int]] = []
+    try:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            name = tidy(member.name)
+            if name is None or member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                skipped.append((name, "a link or a special file inside an archive"))
+            else:
+                kept.append((name, member.offset_data, member.size))
+        if view[archive.offset : archive.offset + tarfile.BLOCKSIZE].strip(
+            b"\0"
+        ):  # a damaged header looks like the end
+            raise tarfile.ReadError("damaged header")
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        skipped.append((path.name, f"archive damaged after {len(kept):,} members ({error})"))
+    kept.sort(key=lambda item: item[0])
+
+    def read(i: int) -> bytes:
+        _, offset, size = kept[i]
+        if size > MAX_BYTES:
+            raise Unreadable(too_large(size))
+        if offset + size > len(view):
+            raise Unreadable("cut short at the end of the archive")
+        return view[offset : offset + size]
+
+    return Files([name for name, _, _ in kept], [size for _, _, size in kept], read, skipped)
+
+
+def unpack(stream: IO[bytes], path: Path) -> tuple[IO[bytes], str]:
+    """The unpacked stream in an anonymous temporary file, and why it ends early if it does."""
+    cap = LOOSE + RATIO * path.stat().st_size
+    reason, size = "", 0
+    content = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the data
+    try:
+        while piece := stream.read(2**20):
+            size += len(piece)
+            if size > cap:
+                raise UsageError(
+                    f"the archive {str(path)!r}",
+                    f"it unpacks to more than {cap / 2**30:.1f} GiB, far more than images would",
+                    "check where it came from; unpack it yourself if you trust it",
+                )
+            content.write(piece)
+        content.flush()
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        reason = f"archive cut short or damaged ({error}); what comes before is used"
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile) or error.errno is None:
+            reason = f"archive damaged ({error}); what comes before is used"
+        else:
+            raise AmalganError(
+                f"to unpack {str(path)!r} into {tempfile.gettempdir()}",
+                f"{error.strerror} after {size / 2**20:,.0f} MiB",
+                "make room there, set TMPDIR to a larger disk, or unpack it yourself and give the folder",
+            ) from None
+    content.flush()
+    content.seek(0)
+    return content, reason
+
+
+def open_files(path: Path) -> Files:
+    """The files of a folder, zip or tar.
+
+    Raises:
+        UsageError: one file that is no archive.
+    """
+    if path.is_dir():
+        return folder_files(path)
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start[:2] == b"PK":
+        return zip_files(path)
+    if (
+        start[257:262] == b"ustar"
+        or any(start.startswith(magic) for magic, _ in UNPACKERS)
+        or ".tar" in path.name.lower()
+    ):
+        return tar_files(path)
+    found = "an empty file" if not start else "one file that is no archive"
+    raise UsageError(
+        f"data from {str(path)!r}", found, f"give the folder it is in ({path.parent}), or a .zip, .tar or .tar.gz"
+    )
+
+
+def stamp(path: Path) -> str:
+    """What changes when the content does: names, sizes and times of a folder's files, or of the archive itself."""
+    if path.is_dir():
+        found, skipped = walk(path)
+        listed = [(name, status.st_size, status.st_mtime_ns) for name, _, status in found]
+        return repr((str(path.resolve()), listed, skipped))
+    status = path.stat()
+    return repr((str(path.resolve()), status.st_size, status.st_mtime_ns))

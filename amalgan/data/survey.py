@@ -1,0 +1,229 @@
+"""The one pass over a source's images: read, hash, and keep what fits; and the files it may come from.
+
+Every source of images is a `load(positions) -> (rows, failures)`. One pass over it in blocks finds the contents' hashes, which images are
+grey, and which cannot be read. If the pixels fit in memory they are kept; if not, the same `load` is called again for each batch, so both
+ways give the same values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Load, Streamed, Unreadable, digests, grey_rows
+from .files import Files
+from .images import LIMIT, NAMES, choose_size, header, picture
+
+Progress = Callable[[int, int], None]
+BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
+PROBED = 2000  # headers read to choose a size
+THREADS = min(8, os.cpu_count() or 1)
+SPLITS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to open: the arguments of `open` that every source reads."""
+
+    size: int | None
+    channels: int | None
+    strict: bool
+    memory: int
+    progress: Progress | None
+
+
+def survey(
+    name: str,
+    count: int,
+    load: Load,
+    shape: tuple[int, int, int],
+    options: Options,
+    name_of: Callable[[int], str],
+    threads: int = THREADS,
+) -> tuple[Decoded, np.ndarray]:
+    """Everything that can be read, and its positions (N,) in the source.
+
+    Arguments:
+        count: images in the source; load: their rows uint8 (n, *shape).
+        shape: (C, H, W) that load gives; three channels become one if every image is grey and the user did not ask for three.
+        name_of: what to call item i when it is skipped.
+    Raises:
+        UsageError: nothing can be read, or, if strict, one item cannot.
+    """
+    fits = count * int(np.prod(shape)) <= options.memory
+    x = np.zeros((count, *shape), np.uint8) if fits else None
+    digest, grey = np.zeros(count, np.uint64), np.zeros(count, bool)
+    blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+
+    def block(at: range) -> list[tuple[int, str]]:
+        rows, failed = load(at)
+        digest[at.start : at.stop], grey[at.start : at.stop] = digests(rows), grey_rows(rows)
+        if x is not None:
+            x[at.start : at.stop] = rows
+        return [(at.start + row, reason) for row, reason in failed]
+
+    failures: dict[int, str] = {}
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="amalgan-data")
+    try:
+        for at, failed in zip(blocks, pool.map(block, blocks)):
+            failures.update(failed)
+            if failed and options.strict:
+                refuse([(name_of(i), reason) for i, reason in failed])
+            if options.progress is not None:
+                options.progress(at.stop, count)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    kept = np.ones(count, bool)
+    kept[list(failures)] = False
+    skipped = [(name_of(i), reason) for i, reason in sorted(failures.items())]
+    at = np.flatnonzero(kept)
+    if len(at) == 0:
+        raise UsageError(
+            f"images from {name!r}", f"none that can be read: {told(skipped)}", f"give at least 3 {NAMES} images"
+        )
+    if options.channels is None and shape[0] == 3 and grey[at].all():
+        shape = (1, *shape[1:])
+    if x is None:
+        return Decoded(
+            Streamed(load, at, shape, pool, threads), digest[at], None, (), np.full(len(at), ANY, np.int8), [], skipped
+        ), at
+    pool.shutdown()
+    rows = x[:, : shape[0]] if len(at) == count else x[at, : shape[0]]
+    tensor = torch.from_numpy(np.ascontiguousarray(rows))
+    return Decoded(tensor, digest[at], None, (), np.full(len(at), ANY, np.int8), [], skipped), at
+
+
+def told(skipped: Sequence[tuple[str, str]]) -> str:
+    """The skipped in one line: how many, and the first three with their reasons."""
+    first = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
+    return f"{len(skipped):,} item{'' if len(skipped) == 1 else 's'} ({first}{'; ...' if len(skipped) > 3 else ''})"
+
+
+def refuse(skipped: Sequence[tuple[str, str]]) -> None:
+    """Stop because of what would be skipped, if anything."""
+    if skipped:
+        raise UsageError(
+            "every item to be readable (strict)", told(skipped), "mend or remove what is named, or leave strict out"
+        )
+
+
+def checked_size(size: int | None) -> None:
+    if size is not None and not (isinstance(size, int) and 1 <= size <= LIMIT):
+        raise UsageError(
+            f"size={size!r}", f"not a whole number of pixels from 1 to {LIMIT}", "write for example size=32"
+        )
+
+
+def shape_notes(sizes: Sequence[tuple[int, int]], size: int) -> list[str]:
+    """What resizing to size x size does to images of these (width, height), in words."""
+    resized = sum(min(wh) != size for wh in sizes)
+    cropped = sum(w != h for w, h in sizes)
+    if not resized and not cropped:
+        return []
+    (w, h), n = Counter(sizes).most_common(1)[0]
+    was = f"all were {w} x {h}" if n == len(sizes) else f"{w} x {h} is the commonest of {len(set(sizes))} sizes"
+    of = f"of {len(sizes):,}"
+    return [
+        f"brought to {size} x {size} px ({was}): {resized:,} {of} resized (antialiased), "
+        f"{cropped:,} {of} cropped to their central square"
+    ]
+
+
+def image_loader(files: Files, channels: int, size: int) -> Load:
+    """Rows uint8 (n, channels, size, size) of image files."""
+
+    def load(at: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        rows = np.zeros((len(at), channels, size, size), np.uint8)
+        failed = []
+        for row, i in enumerate(at):
+            try:
+                rows[row] = picture(files.read(i), size, channels)
+            except Unreadable as reason:
+                failed.append((row, str(reason)))
+        return rows, failed
+
+    return load
+
+
+def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.ndarray]:
+    """A tree of image files, and the positions (N,) of the readable ones.
+
+    The folder below the parts (train, test, val) and below any folders all files share names the class.
+    """
+    if not files.names:
+        raise UsageError(
+            f"images from {name!r}",
+            "no files in it",
+            f"put {NAMES} files there, in one folder a class if you have classes",
+        )
+    probed: list[tuple[int, int]] = []
+    every = max(1, len(files.names) // PROBED)
+    for i in range(0, len(files.names), every):
+        try:
+            probed.append(header(files.read(i)).size)
+        except Unreadable:
+            continue
+    size = options.size or (choose_size([min(wh) for wh in probed]) if probed else 8)
+    channels = options.channels or 3
+
+    load = image_loader(files, channels, size)
+    if options.strict:
+        refuse(files.skipped)
+    decoded, at = survey(name, len(files.names), load, (channels, size, size), options, files.names.__getitem__)
+    decoded.skipped = files.skipped + decoded.skipped
+    decoded.notes = shape_notes(probed, size)
+    if every > 1 and decoded.notes:
+        decoded.notes[0] += f" (judged by every {every}th file)"
+    decoded.part, labels = tree([files.names[i] for i in at])
+    decoded.c, decoded.classes = numbered(labels, decoded.notes)
+    return decoded, at
+
+
+def tree(names: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+    """The part and the class that each file's folders say.
+
+    Folders that all files share say nothing. If every folder on top is one of train, test, val (or a longer spelling) and train is one of them,
+    these are the parts; the next folder is the class, None where there is none.
+    """
+    parts = [PurePosixPath(name).parts[:-1] for name in names]
+    shared = 0
+    while all(len(p) > shared for p in parts) and len({p[shared] for p in parts}) == 1:
+        shared += 1
+    rest = [p[shared:] for p in parts]
+    top = {p[0].lower() if p else "" for p in rest}
+    part = np.full(len(names), ANY, np.int8)
+    if top <= SPLITS.keys() and {SPLITS[t] for t in top} > {TRAIN}:
+        part[:] = [SPLITS[p[0].lower()] for p in rest]
+        rest = [p[1:] for p in rest]
+    return part, [p[0] if p else None for p in rest]
+
+
+def numbered(labels: Sequence[str | None], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels (N,) int64 in the order of their names, -1 = unknown; none at all where they could not be learned."""
+    classes = tuple(sorted({label for label in labels if label is not None}))
+    if len(classes) < 2:
+        return None, ()
+    if 2 * len(classes) > len(labels):
+        notes.append(f"no labels: {len(classes):,} classes for {len(labels):,} items")
+        return None, ()
+    number = {label: i for i, label in enumerate(classes)}
+    c = np.array([-1 if label is None else number[label] for label in labels], np.int64)
+    if (c < 0).any():
+        notes.append(f"{int((c < 0).sum()):,} items have no label")
+    return c, classes

@@ -1,0 +1,175 @@
+"""Models with a latent code: encoder, decoder and discriminator in any combination, one draw, one way to sample.
+
+    posterior      q(z|x), from the encoder                     z ~ q(z|x)
+    reconstruction E[x|z], from the decoder at z                fake = E[x|z_p], z_p ~ N(0, I)
+
+An autoencoder has no discriminator, a GAN no encoder, a VAE-GAN has all three; none of them knows a loss.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amalgan.data import Spec
+from amalgan.errors import UsageError
+from amalgan.models.likelihoods import Likelihood
+from amalgan.models.posteriors import GaussianPosterior, PointPosterior
+from amalgan.models.priors import Mixture, StandardNormal
+from amalgan.noise import Noise, generator, key
+
+
+class LatentDraw:
+    """One play of a latent model on a batch; each field is computed when first read, and kept.
+
+    Fields: x (B, *shape), c (B,) or None, posterior, z (B, d), raw (the decoder's output at z), reconstruction,
+    log_likelihood (B,) nats, fake.
+    """
+
+    def __init__(self, model: LatentModel, x: Tensor, c: Tensor | None, noise: Noise) -> None:
+        self.model, self.x, self.c, self.noise = model, x, c, noise
+
+    @cached_property
+    def posterior(self) -> GaussianPosterior | PointPosterior:
+        return self.model.posterior(self.x)
+
+    @cached_property
+    def z(self) -> Tensor:
+        return self.posterior.sample(self.noise("posterior", (len(self.x), self.model.latent)))
+
+    @cached_property
+    def raw(self) -> Tensor:
+        return self.model.decoder(self.z)
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        return self.model.likelihood.mean(self.raw)
+
+    @cached_property
+    def log_likelihood(self) -> Tensor:
+        return self.model.likelihood.log_prob(self.raw, self.x)
+
+    @cached_property
+    def fake(self) -> Tensor:
+        return self.model.decode(self.noise("prior", (len(self.x), self.model.latent)))
+
+    def uniform(self, name: str, n: int) -> Tensor:
+        """(n,) numbers in [0, 1) from the named stream."""
+        return torch.special.ndtr(self.noise(name, (n,)))
+
+
+class LatentModel(nn.Module):
+    """Networks that play together through a latent code z of d dimensions.
+
+    Arguments:
+        spec: what the data looks like.
+        latent: d.
+        likelihood: how the decoder's output is read.
+        decoder: z (B, d) -> raw (B, factor * C, ...).
+        encoder: x -> raw code (B, posterior.factor * d), or None.
+        discriminator: x -> logits (B,), features (B, F), or None.
+        posterior: GaussianPosterior, or PointPosterior for a plain autoencoder.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        latent: int,
+        likelihood: Likelihood,
+        decoder: nn.Module,
+        encoder: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        posterior: type[GaussianPosterior] | type[PointPosterior] = GaussianPosterior,
+    ) -> None:
+        super().__init__()
+        self.spec, self.latent, self._posterior = spec, latent, posterior
+        self.likelihood, self.decoder = likelihood, decoder
+        self.encoder, self.discriminator = encoder, discriminator
+        self.standard = StandardNormal(latent)
+        self.fitted: Mixture | None = None
+        self.config: dict[str, Any] = {}  # how to build this model again: recipe, arguments, spec
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.encoder is not None
+
+    @property
+    def has_density(self) -> bool:
+        """Whether log p(x) is defined: an encoder with a posterior of positive width."""
+        return self.has_encoder and self._posterior is GaussianPosterior
+
+    @property
+    def networks(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each network that a term may move; a likelihood's own belong to the decoder."""
+        parts = {"encoder": [self.encoder], "decoder": [self.decoder, self.likelihood]}
+        parts["discriminator"] = [self.discriminator]
+        return {
+            name: [p for module in modules if module is not None for p in module.parameters()]
+            for name, modules in parts.items()
+            if modules[0] is not None
+        }
+
+    def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
+        """One play on a batch x (B, *shape)."""
+        return LatentDraw(self, x, c, noise)
+
+    def posterior(self, x: Tensor) -> GaussianPosterior | PointPosterior:
+        """q(z|x) for x (B, *shape).
+
+        Raises:
+            UsageError: the model has no encoder.
+        """
+        if self.encoder is None:
+            raise UsageError("the code of an image", "a model without encoder", "train ae, vae or vaegan instead")
+        return self._posterior(self.encoder(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z|x), (B, d)."""
+        return self.posterior(x).mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[x|z], (B, *shape), for z (B, d)."""
+        return self.likelihood.mean(self.decoder(z))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """E[x|z] at the posterior's mean, (B, *shape)."""
+        return self.decode(self.encode(x))
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) in nats, constants included, (B,)."""
+        return self.likelihood.log_prob(self.decoder(z), x)
+
+    def prior(self, which: str = "fitted") -> StandardNormal | Mixture:
+        """The prior to sample from: "fitted" falls back to N(0, I) where none was fitted (a GAN has no other)."""
+        if which not in ("fitted", "standard"):
+            raise UsageError("a prior", f"prior={which!r}", "write fitted or standard")
+        return self.fitted if which == "fitted" and self.fitted is not None else self.standard
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0, prior: str = "fitted", start: int = 0, batch: int = 256) -> Tensor:
+        """n samples E[x|z], z from the prior: (n, *shape). Sample i is the same whatever n and the batch size."""
+        device = next(self.decoder.parameters()).device
+        z = self.prior(prior).sample(n, seed, start).to(device)
+        return torch.cat([self.decode(part) for part in z.split(batch)])
+
+    @torch.no_grad()
+    def fit_prior(self, x: list[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
+        """Fit a mixture to the aggregate posterior of x, a list of batches; None for a model without encoder.
+
+        Fewer components are used for small data: at least 20 examples each.
+        """
+        if self.encoder is None:
+            return None
+        source = generator(key(seed, "aggregate posterior"))
+        codes = []
+        for batch in x:
+            posterior = self.posterior(batch)
+            epsilon = torch.randn(posterior.mean.shape, generator=source).to(batch)
+            codes.append(posterior.sample(epsilon).cpu())
+        z = torch.cat(codes)
+        components = max(1, min(components, len(z) // 20))
+        self.fitted = Mixture(components, self.latent).fit(z, seed).to(next(self.parameters()).device)
+        return self.fitted

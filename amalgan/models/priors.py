@@ -1,0 +1,126 @@
+"""Where samples come from: p(z).
+
+A trained encoder rarely fills N(0, I): the hole between the prior and the aggregate posterior
+q(z) = mean over x of q(z|x) costs samples far more than the decoder does. So, after training, a prior is *fitted* to
+q(z) and samples are drawn from that (Ghosh et al. 2020; Dai and Wipf 2019); N(0, I) stays available beside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from amalgan.noise import generator, rows
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I) in d dimensions."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.latent = latent
+
+    def sample(self, n: int, seed: int = 0, start: int = 0) -> Tensor:
+        """Rows `start` to `start + n` of an endless table of samples, (n, d)."""
+        return rows(n, (self.latent,), seed, "prior", start=start)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats: (..., d) -> (...)."""
+        return -0.5 * (z**2 + LOG_2PI).sum(-1)
+
+
+class Mixture(nn.Module):
+    """p(z) = sum_k w_k N(z; m_k, L_k L_k^T), full covariances, fitted by expectation maximisation.
+
+    Arguments:
+        components: K.
+        latent: d.
+    """
+
+    def __init__(self, components: int, latent: int) -> None:
+        super().__init__()
+        self.weights: Tensor
+        self.means: Tensor
+        self.scales: Tensor
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, latent))
+        self.register_buffer("scales", torch.eye(latent).repeat(components, 1, 1))  # lower triangular factors
+
+    def sample(self, n: int, seed: int = 0, start: int = 0) -> Tensor:
+        """Rows `start` to `start + n` of an endless table of samples, (n, d)."""
+        epsilon = rows(n, (self.means.shape[1] + 1,), seed, "prior", start=start).to(self.means)
+        uniform = torch.special.ndtr(epsilon[:, 0])
+        component = torch.searchsorted(self.weights.cumsum(0), uniform).clamp(max=len(self.weights) - 1)
+        return self.means[component] + torch.einsum("nij,nj->ni", self.scales[component], epsilon[:, 1:])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats: (..., d) -> (...)."""
+        flat = z.reshape(-1, z.shape[-1])
+        chunks = [torch.logsumexp(self._joint(part), 1) for part in flat.split(4096)]
+        return torch.cat(chunks).view(z.shape[:-1])
+
+    def _joint(self, z: Tensor) -> Tensor:
+        """log w_k + log N(z_n; m_k, C_k), (N, K)."""
+        columns = []
+        for weight, mean, scale in zip(self.weights, self.means, self.scales):
+            whitened = torch.linalg.solve_triangular(scale, (z - mean).T, upper=False)
+            log_determinant = scale.diagonal().log().sum()
+            columns.append(weight.log() - log_determinant - 0.5 * (whitened.square().sum(0) + z.shape[1] * LOG_2PI))
+        return torch.stack(columns, 1)
+
+    @torch.no_grad()
+    def fit(self, z: Tensor, seed: int = 0, iterations: int = 30, ridge: float = 1e-3) -> Mixture:
+        """Maximise mean log p(z) from z (N, d) by EM from a k-means++ start; `ridge` is added to variances, relative.
+
+        Stops early when the mean log likelihood rises by less than 0.001 nats. Float64 inside.
+        """
+        z = z.double()
+        count, latent = z.shape
+        components = len(self.weights)
+        floor = ridge * z.var(0).mean() * torch.eye(latent, dtype=z.dtype, device=z.device)
+        means = _spread_centres(z, components, seed)
+        responsibility = torch.zeros(count, components, dtype=z.dtype, device=z.device)
+        responsibility[torch.arange(count), torch.cdist(z, means).argmin(1)] = 1.0
+        self.double()
+        before = -math.inf
+        for _ in range(iterations):
+            mass = responsibility.sum(0).clamp(min=1e-8)
+            self.weights = mass / mass.sum()
+            self.means = responsibility.T @ z / mass[:, None]
+            # a component that owns fewer points than dimensions borrows the shape of the whole
+            shared = torch.cov(z.T).reshape(latent, latent)
+            covariances = (
+                torch.stack(
+                    [((z - m).T * r) @ (z - m) + latent * 0.1 * shared for m, r in zip(self.means, responsibility.T)]
+                )
+                / (mass + latent * 0.1)[:, None, None]
+            )
+            self.scales = torch.linalg.cholesky(covariances + floor)
+            joint = self._joint(z)
+            total = torch.logsumexp(joint, 1)
+            responsibility = torch.exp(joint - total[:, None])
+            after = float(total.mean())
+            if after - before < 1e-3:
+                break
+            before = after
+        self.float()
+        return self
+
+
+def _spread_centres(z: Tensor, count: int, seed: int) -> Tensor:
+    """k-means++ seeding (Arthur and Vassilvitskii 2007): each next centre drawn with probability ~ squared distance."""
+    source = generator(seed, "k-means++")
+    centres = [z[int(torch.randint(len(z), (1,), generator=source))]]
+    nearest = (z - centres[0]).square().sum(1)
+    for _ in range(count - 1):
+        if float(nearest.sum()) == 0.0:
+            pick = int(torch.randint(len(z), (1,), generator=source))
+        else:
+            pick = int(torch.multinomial(nearest.cpu(), 1, generator=source))
+        centres.append(z[pick])
+        nearest = torch.minimum(nearest, (z - centres[-1]).square().sum(1))
+    return torch.stack(centres)

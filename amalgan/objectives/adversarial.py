@@ -1,0 +1,123 @@
+"""Adversarial games.
+
+A game is a pair of functions of *both* verdicts, r = D(x) on real data and f = D(fake), logits of shape (B,): what the
+discriminator minimises and what the generator minimises, per example. With s(a) = log(1 + e^a):
+
+    game             discriminator              generator       source
+    minimax          s(-r) + s(f)               -s(f)           Goodfellow et al. 2014, eq. 1
+    non-saturating   s(-r) + s(f)               s(-f)           ibid., section 3
+    least-squares    ((r - 1)^2 + f^2) / 2      (f - 1)^2 / 2   Mao et al. 2017, eq. 9 (a=0, b=c=1)
+    wasserstein      f - r                      -f              Arjovsky et al. 2017 (needs a penalty)
+    hinge            [1 - r]+ + [1 + f]+        -f              Lim and Ye 2017
+    relativistic     s(f - r)                   s(r - f)        Jolicoeur-Martineau 2019; Huang et al. 2024 (paired)
+
+A new game is one line in GAMES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+from amalgan.errors import UsageError
+from amalgan.objectives.core import Loss, Objective, Turn
+
+Game = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
+
+GAMES: dict[str, Game] = {
+    "minimax": (lambda r, f: softplus(-r) + softplus(f), lambda r, f: -softplus(f)),
+    "non-saturating": (lambda r, f: softplus(-r) + softplus(f), lambda r, f: softplus(-f)),
+    "least-squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
+    "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
+    "hinge": (lambda r, f: relu(1 - r) + relu(1 + f), lambda r, f: -f),
+    "relativistic": (lambda r, f: softplus(f - r), lambda r, f: softplus(r - f)),
+}
+
+
+class Adversarial(Objective):
+    """A game between the networks that make samples and the discriminator that judges them.
+
+    Arguments:
+        game: a name in GAMES.
+        on: the fields of the draw that play the fake; with several, the mean over them.
+        moves: the networks that the generator's side trains.
+    """
+
+    def __init__(
+        self, game: str = "relativistic", on: tuple[str, ...] = ("fake",), moves: tuple[str, ...] = ("decoder",)
+    ) -> None:
+        if game not in GAMES:
+            raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
+        self.game, self.on, self.moves = game, on, moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        discriminator, generator = GAMES[self.game]
+        real, *fakes = turn.verdicts("x", *self.on)
+        judges = turn.player == "discriminator"
+        play = discriminator if judges else generator
+        values = [play(real.logits, fake.logits).mean() for fake in fakes]
+        value = sum(values[1:], values[0]) / len(values)
+        if judges:
+            yield Loss("discriminator", value, ("discriminator",))
+        else:
+            yield Loss("adversarial", value, self.moves)
+
+
+class Similarity(Objective):
+    """Learned similarity: squared error of the discriminator's features, half, summed over features.
+
+        || D_l(x) - D_l(reconstruction) ||^2 / 2              (Larsen et al. 2016, eq. 7: unit-variance Gaussian)
+
+    It passes through the discriminator and never moves it.
+
+    Arguments:
+        moves: the networks it trains.
+    """
+
+    def __init__(self, moves: tuple[str, ...] = ("encoder", "decoder")) -> None:
+        self.moves = moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player == "generator":
+            real, reconstruction = turn.verdicts("x", "reconstruction")
+            error = (real.features.detach() - reconstruction.features) ** 2
+            yield Loss("similarity", error.sum(1).mean() / 2, self.moves)
+
+
+class Equilibrium(Objective):
+    """Larsen et al.'s gate: whoever wins clearly sits out the turn.
+
+    With c_r = mean s(-r) and c_f = mean s(f), judged on the discriminator's turn: if either is below centre - margin
+    the discriminator rests; if either is above centre + margin the gated terms of the generator rest; if both would
+    rest, both play (autoencoding_beyond_pixels, aegan.py).
+
+    Arguments:
+        inner: the gated objective, which holds the game and every term that moves the decoder.
+        centre, margin: nats.
+    """
+
+    def __init__(self, inner: Objective, centre: float = 0.68, margin: float = 0.35) -> None:
+        self.inner, self.centre, self.margin = inner, centre, margin
+        self._generator_plays = True  # decided anew on each discriminator's turn, so nothing to save
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player == "discriminator":
+            real, fake = turn.verdicts("x", "fake")
+            costs = float(softplus(-real.logits).mean()), float(softplus(fake.logits).mean())
+            discriminator_plays = min(costs) >= self.centre - self.margin
+            self._generator_plays = max(costs) <= self.centre + self.margin
+            if not discriminator_plays and not self._generator_plays:
+                discriminator_plays = self._generator_plays = True
+            if discriminator_plays:
+                yield from self.inner.losses(turn)
+        elif self._generator_plays:
+            yield from self.inner.losses(turn)
+
+
+def gan(
+    game: str = "relativistic", on: tuple[str, ...] = ("fake",), moves: tuple[str, ...] = ("decoder",)
+) -> Objective:
+    """The generative adversarial network: one game. See `Adversarial`."""
+    return Adversarial(game, on, moves)

@@ -1,0 +1,165 @@
+"""The algebra: objectives are games that add up.
+
+    L(VAE-GAN) = L(VAE) + lambda * L(GAN)          vaegan = vae(beta) + lam * gan(game)
+
+An objective is asked, at every turn of every player, for the losses that it lays on that player. A loss has a name, a
+value (nats per example), a weight, and the networks it *moves*: gradients are taken for exactly those. Sums chain the
+losses of their parts; a weight multiplies those of the generator's side only, since a discriminator playing at lambda
+would make lambda a hidden learning rate. Weight 0 means watch, do not train.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from amalgan.errors import UsageError
+
+Schedule = Callable[[float], float]  # progress of the stage in [0, 1] -> weight
+Weight = float | Schedule
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One term's demand on one player: minimise `weight * value` by moving `moves`.
+
+    `value` is a scalar in nats per example, logged unweighted under `name`; `moves` names networks of the model.
+    """
+
+    name: str
+    value: Tensor
+    moves: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the discriminator says of `input` (B, ...): `logits` (B,), high for real, and `features` (B, F)."""
+
+    logits: Tensor
+    features: Tensor
+    input: Tensor
+
+
+class Draw(Protocol):
+    """The record of one play that a model hands to an objective; its fields are computed when first read."""
+
+    model: Any
+    x: Tensor
+    c: Tensor | None
+
+
+class Turn:
+    """One player's turn on one draw. Verdicts live as long as the turn: the discriminator has moved by the next one.
+
+    On the discriminator's turn samples are cut from the networks that made them, and are leaves, so that penalties can
+    differentiate by them. On other turns the real data is judged without a graph: it teaches nobody.
+
+    Arguments:
+        draw: the play.
+        player: whose turn it is, "generator" or "discriminator".
+        step: the trainer's step, for terms that act only now and then.
+        progress: share of the stage that has passed, in [0, 1], for schedules.
+    """
+
+    def __init__(self, draw: Draw, player: str, step: int = 0, progress: float = 0.0) -> None:
+        self.draw, self.player, self.step, self.progress = draw, player, step, progress
+        self._verdicts: dict[str, Verdict] = {}
+
+    def verdicts(self, *fields: str) -> list[Verdict]:
+        """The discriminator's verdicts on those fields of the draw, judged together where it has no batch statistics."""
+        missing = [field for field in dict.fromkeys(fields) if field not in self._verdicts]
+        if self.player == "discriminator":
+            self._judge({field: _leaf(getattr(self.draw, field)) for field in missing})
+        else:
+            with torch.no_grad():
+                self._judge({field: self.draw.x for field in missing if field == "x"})
+            self._judge({field: getattr(self.draw, field) for field in missing if field != "x"})
+        return [self._verdicts[field] for field in fields]
+
+    def _judge(self, inputs: dict[str, Tensor]) -> None:
+        discriminator = self.draw.model.discriminator
+        together = len(inputs) > 1 and not _has_batch_statistics(discriminator)
+        if together:
+            logits, features = discriminator(torch.cat(list(inputs.values())))
+            sizes = [len(x) for x in inputs.values()]
+            judged = list(zip(logits.split(sizes), features.split(sizes)))
+        else:
+            judged = [discriminator(x) for x in inputs.values()]
+        for (field, x), (logits, features) in zip(inputs.items(), judged):
+            self._verdicts[field] = Verdict(logits, features, x)
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return x.detach().requires_grad_(x.is_floating_point())
+
+
+def _has_batch_statistics(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+class Objective:
+    """What each player minimises. Abstract: a term says `losses`; sums and scaling are written here, once, for all."""
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        """The losses that this objective lays on `turn.player`, none if it asks nothing of that player."""
+        raise NotImplementedError
+
+    def __add__(self, other: Objective) -> Objective:
+        return Sum(self, other)
+
+    def __mul__(self, weight: Weight) -> Objective:
+        return Scaled(weight, self)
+
+    __rmul__ = __mul__
+
+
+class Sum(Objective):
+    """L = L_1 + L_2 + ..., for every player."""
+
+    def __init__(self, *parts: Objective) -> None:
+        self.parts = parts
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        for part in self.parts:
+            yield from part.losses(turn)
+
+
+class Scaled(Objective):
+    """weight * L on the generator's turn, L itself on the discriminator's. The weight is a number or a schedule."""
+
+    def __init__(self, weight: Weight, inner: Objective) -> None:
+        if not callable(weight) and not (math.isfinite(weight) and weight >= 0):
+            raise UsageError("a weight for an objective", f"{weight}", "write a number >= 0, or a schedule")
+        self.weight, self.inner = weight, inner
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player != "generator":
+            yield from self.inner.losses(turn)
+            return
+        weight = self.weight(turn.progress) if callable(self.weight) else self.weight
+        for loss in self.inner.losses(turn):
+            yield replace(loss, weight=weight * loss.weight)
+
+
+# Schedules: functions of the progress of the stage, so that a longer budget stretches them.
+
+
+def warm_up(to: float = 1.0, share: float = 0.1, start: float = 0.0) -> Schedule:
+    """Linear from `start` to `to` over the first `share` of the stage, then constant (Bowman et al. 2016)."""
+    return lambda progress: start + (to - start) * min(1.0, progress / share if share > 0 else 1.0)
+
+
+def cyclic(to: float = 1.0, cycles: int = 4, share: float = 0.5) -> Schedule:
+    """`cycles` times a linear rise from 0 to `to` over `share` of the cycle, then flat (Fu et al. 2019)."""
+    return lambda progress: to * min(1.0, (progress * cycles % 1.0) / share) if progress < 1 else to
+
+
+def decay(start: float = 1.0, to: float = 0.0) -> Schedule:
+    """Half a cosine from `start` down to `to` over the stage."""
+    return lambda progress: to + (start - to) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,82 @@
+"""Penalties on the discriminator's slope, which keep a game from tearing itself apart.
+
+    R1  = gamma/2 E |grad_x D(x)|^2         R2: the same at the fakes              (Mescheder et al. 2018)
+    GP  = gamma E (|grad D(x^)| - 1)^2,     x^ on the line between x and a fake    (Gulrajani et al. 2017)
+
+Lazy: every k-th step at k times the strength costs a fraction and does the same on average (Karras et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from amalgan.objectives.core import Loss, Objective, Turn
+
+
+def _squared_slope(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """|grad_input logits|^2 for each of the inputs, (B,) each, differentiable once more."""
+    slopes = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+    return [slope.float().square().flatten(1).sum(1) for slope in slopes]
+
+
+class ZeroCentred(Objective):
+    """gamma/2 * mean |grad D|^2, averaged over the fields: R1 on ("x",), R1 + R2 on ("x", "fake").
+
+    Arguments:
+        gamma: strength, in nats per squared unit of slope.
+        on: fields of the draw at which the slope is taken; each counts in full.
+        every: act on every so-manieth step, that many times as strong.
+    """
+
+    def __init__(self, gamma: float = 1.0, on: tuple[str, ...] = ("x",), every: int = 1) -> None:
+        self.gamma, self.on, self.every = gamma, on, every
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player == "discriminator" and turn.step % self.every == 0:
+            verdicts = turn.verdicts(*self.on)
+            logits = torch.cat([verdict.logits for verdict in verdicts])
+            squared = _squared_slope(logits, [verdict.input for verdict in verdicts])
+            value = sum((s.mean() for s in squared[1:]), squared[0].mean()) / 2
+            yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
+
+
+class OneCentred(Objective):
+    """gamma * mean (|grad D(x^)| - 1)^2 on random points between data and samples: the WGAN-GP penalty.
+
+    Arguments:
+        gamma: strength, 10 in the paper.
+        fake: the field of the draw that is the other end of the line.
+        every: act on every so-manieth step, that many times as strong.
+    """
+
+    def __init__(self, gamma: float = 10.0, fake: str = "fake", every: int = 1) -> None:
+        self.gamma, self.fake, self.every = gamma, fake, every
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player == "discriminator" and turn.step % self.every == 0:
+            x, fake = turn.draw.x, getattr(turn.draw, self.fake).detach()
+            share = turn.draw.uniform("between", len(x)).view(-1, *[1] * (x.dim() - 1))
+            between = (share * x + (1 - share) * fake).requires_grad_()
+            logits, _ = turn.draw.model.discriminator(between)
+            (squared,) = _squared_slope(logits, [between])
+            # the square root has no slope at 0: a discriminator flat there would turn its weights into NaN
+            value = ((squared + 1e-12).sqrt() - 1).square().mean()
+            yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
+
+
+def r1(gamma: float = 1.0, every: int = 1) -> Objective:
+    """R1: zero-centred penalty at the data."""
+    return ZeroCentred(gamma, ("x",), every)
+
+
+def r1_r2(gamma: float = 1.0, fakes: tuple[str, ...] = ("fake",), every: int = 1) -> Objective:
+    """R1 + R2: zero-centred penalty at the data and at the samples (Huang et al. 2024)."""
+    return ZeroCentred(gamma, ("x", *fakes), every)
+
+
+def gradient_penalty(gamma: float = 10.0, every: int = 1) -> Objective:
+    """The WGAN-GP penalty."""
+    return OneCentred(gamma, every=every)

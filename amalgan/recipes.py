@@ -1,0 +1,357 @@
+"""Named models: one function each, whose signature is its configuration.
+
+A recipe takes the data's `Spec` and keyword arguments, and returns a `Plan`: networks chosen from the spec, the sum of
+terms to minimise, and step sizes. The keyword arguments are the flags of the command line and the JSON of a run folder.
+
+    ae        reconstruction
+    vae       reconstruction + beta KL
+    gan       a game
+    vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from amalgan.errors import UsageError
+
+if TYPE_CHECKING:
+    from amalgan.data import Spec
+    from amalgan.models.likelihoods import Likelihood
+    from amalgan.objectives import Objective
+    from amalgan.training import Plan
+
+LikelihoodName = Literal[
+    "gaussian", "gaussian-learned", "gaussian-pixel", "laplace", "bernoulli", "continuous-bernoulli"
+]
+Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
+Form = Literal["joint", "learned", "two-stage"]
+
+
+def ae(
+    spec: Spec,
+    *,
+    latent: int = 32,
+    width: int = 32,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.02,
+    lr: float = 4e-4,
+    batch: int = 64,
+    ema: float = 0.999,
+) -> Plan:
+    """Autoencoder: a code that can be decoded again (reconstruction alone).
+
+    Arguments:
+        latent: dimensions of the code, >= 1.
+        width: channels of the finest layer (units of a layer for points), >= 1.
+        likelihood: how the decoder's output is read; what is minimised is its negative logarithm.
+        variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
+        lr: Adam's step size.
+        batch: examples per step.
+        ema: decay of the moving average of the weights, in [0, 1); 0 for none.
+    """
+    from amalgan.models.posteriors import PointPosterior
+    from amalgan.objectives import ae as objective
+
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior)
+    return _plan(model, [(objective(), 1.0)], lr, batch, ema)
+
+
+def vae(
+    spec: Spec,
+    *,
+    latent: int = 32,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    width: int = 32,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.02,
+    lr: float = 4e-4,
+    batch: int = 64,
+    ema: float = 0.999,
+) -> Plan:
+    """Variational autoencoder: reconstruction + beta * KL (Kingma and Welling 2014; Higgins et al. 2017).
+
+    Arguments:
+        latent: dimensions of the code, >= 1.
+        beta: weight of the KL, >= 0; 1 is the evidence lower bound.
+        free_bits: nats per latent dimension that cost nothing, >= 0.
+        width: channels of the finest layer (units of a layer for points), >= 1.
+        likelihood: how the decoder's output is read.
+        variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
+        lr: Adam's step size.
+        batch: examples per step.
+        ema: decay of the moving average of the weights, in [0, 1); 0 for none.
+    """
+    from amalgan.objectives import vae as objective
+
+    model = _model(spec, latent, width, likelihood, variance, encoder=True)
+    return _plan(model, [(objective(beta, free_bits), 1.0)], lr, batch, ema)
+
+
+def gan(
+    spec: Spec,
+    *,
+    latent: int = 64,
+    game: Game = "relativistic",
+    r1: float = 1.0,
+    r2: float = 1.0,
+    gradient_penalty: float = 0.0,
+    lazy: int = 8,
+    critic_steps: int = 1,
+    width: int = 32,
+    lr: float = 4e-4,
+    batch: int = 64,
+    ema: float = 0.999,
+) -> Plan:
+    """Generative adversarial network: one of six games (Goodfellow et al. 2014 and successors).
+
+    Arguments:
+        latent: dimensions of the noise, >= 1.
+        game: what the two players minimise.
+        r1: strength of the slope penalty at the data, >= 0; 0 for none.
+        r2: strength of the slope penalty at the samples, >= 0; 0 for none.
+        gradient_penalty: strength of the one-centred penalty between data and samples (10 for WGAN-GP); 0 for none.
+        lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        critic_steps: turns of the discriminator per step, >= 1.
+        width: channels of the finest layer (units of a layer for points), >= 1.
+        lr: Adam's step size.
+        batch: examples per step.
+        ema: decay of the generator's moving average, in [0, 1); 0 for none.
+    """
+    from amalgan.objectives import gan as objective
+
+    model = _model(spec, latent, width, discriminator=True)
+    terms = _sum(objective(game), *_penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
+    return _plan(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
+
+
+def vaegan(
+    spec: Spec,
+    *,
+    form: Form = "joint",
+    latent: int = 32,
+    beta: float = 1.0,
+    lam: float = 100.0,
+    gamma: float = 1e-2,
+    game: Game = "relativistic",
+    r1: float = 1.0,
+    r2: float = 1.0,
+    gradient_penalty: float = 0.0,
+    lazy: int = 8,
+    critic_steps: int = 1,
+    gate: bool = False,
+    share: float = 0.5,
+    width: int = 32,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.02,
+    lr: float = 4e-4,
+    batch: int = 64,
+    ema: float = 0.999,
+) -> Plan:
+    """VAE-GAN: vae(beta) + lam * gan(game), in the three forms of the literature.
+
+    joint      the sum as it stands, on reconstructions and prior samples; moves encoder and decoder
+    learned    KL + similarity of the discriminator's features for the encoder, gamma * similarity + game for the
+               decoder (Larsen et al. 2016)
+    two-stage  first the VAE alone; then its decoder is the generator of the mixed loss
+
+    Arguments:
+        form: joint, learned or two-stage.
+        latent: dimensions of the code, >= 1.
+        beta: weight of the KL, >= 0.
+        lam: weight of the game in the joint and two-stage sums, >= 0, against nats per example; 0 only watches.
+        gamma: learned form: weight of the similarity in the decoder's loss, >= 0.
+        game: what the two players minimise.
+        r1: strength of the slope penalty at the data, >= 0; 0 for none.
+        r2: strength of the slope penalty at the samples, >= 0; 0 for none.
+        gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
+        lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        critic_steps: turns of the discriminator per step, >= 1.
+        gate: learned form: let whoever wins clearly sit out (equilibrium 0.68, margin 0.35).
+        share: two-stage form: share of the steps that the first stage takes, in (0, 1).
+        width: channels of the finest layer (units of a layer for points), >= 1.
+        likelihood: how the decoder's output is read.
+        variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
+        lr: Adam's step size.
+        batch: examples per step.
+        ema: decay of the moving average of encoder and decoder, in [0, 1); 0 for none.
+    """
+    from amalgan import objectives as o
+
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
+    both = ("reconstruction", "fake")
+    penalties = _penalties(r1, r2, gradient_penalty, lazy, both)
+    stages: list[tuple[Objective, float]]
+    if form == "learned":
+        encoder, decoder = ("encoder",), ("decoder",)
+        for_decoder = gamma * o.Similarity(decoder) + _sum(o.gan(game, both, decoder), *penalties)
+        for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder)
+        stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
+    else:
+        mixed = o.vae(beta) + lam * _sum(o.gan(game, both, ("encoder", "decoder")), *penalties)
+        stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
+    return _plan(model, stages, lr, batch, ema, critic_steps)
+
+
+RECIPES: dict[str, Callable[..., Plan]] = {"ae": ae, "vae": vae, "gan": gan, "vaegan": vaegan}
+
+RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
+    "latent": (1, 4096),
+    "width": (1, 4096),
+    "beta": (0, 1e6),
+    "free_bits": (0, 1e3),
+    "lam": (0, 1e9),
+    "gamma": (0, 1e9),
+    "variance": (1e-8, 1e3),
+    "r1": (0, 1e6),
+    "r2": (0, 1e6),
+    "gradient_penalty": (0, 1e6),
+    "lazy": (1, 1000),
+    "critic_steps": (1, 100),
+    "share": (0.01, 0.99),
+    "lr": (1e-8, 10),
+    "batch": (2, 1_000_000),
+    "ema": (0, 0.999999),
+}
+
+
+def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
+    """The plan of a named recipe, its arguments checked.
+
+    Raises:
+        UsageError: no such recipe, no such argument, or a value outside its range.
+    """
+    checked = check(recipe, arguments)
+    made = RECIPES[recipe](spec, **checked)
+    made.model.config = {"recipe": recipe, "arguments": checked}
+    return made
+
+
+def parameters(recipe: str) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of a recipe, in order.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if recipe not in RECIPES:
+        raise UsageError("a recipe", repr(recipe), f"write one of {', '.join(RECIPES)}")
+    named = inspect.signature(RECIPES[recipe]).parameters.values()
+    return {p.name: p for p in named if p.kind is p.KEYWORD_ONLY}
+
+
+def choices(annotation: str) -> tuple[str, ...]:
+    """The words an argument may take, () for numbers."""
+    return get_args({"LikelihoodName": LikelihoodName, "Game": Game, "Form": Form}.get(annotation))
+
+
+def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """All keyword arguments of a recipe: the given ones, checked, and the defaults.
+
+    Raises:
+        UsageError: no such argument, wrong type, or outside its range.
+    """
+    known = parameters(recipe)
+    for name, value in arguments.items():
+        if name not in known:
+            raise UsageError(f"{name}={value!r} for {recipe}", "no such argument", f"write one of {', '.join(known)}")
+        annotation = str(known[name].annotation)
+        words = choices(annotation)
+        if words:
+            if value not in words:
+                raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
+            continue
+        number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
+        if not number or (annotation == "int" and value != int(value)):
+            raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")
+        low, high = RANGES.get(name, (float("-inf"), float("inf")))
+        if not low <= value <= high:
+            raise UsageError(f"{name} for {recipe}", f"{value}", f"write {name} between {low:g} and {high:g}")
+    return {name: arguments.get(name, p.default) for name, p in known.items()}
+
+
+# What the recipes share
+
+
+def _model(
+    spec: Spec,
+    latent: int,
+    width: int,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.02,
+    encoder: bool = False,
+    discriminator: bool = False,
+    posterior: Any = None,
+) -> Any:
+    from amalgan import networks
+    from amalgan.models import LatentModel
+    from amalgan.models.posteriors import GaussianPosterior
+
+    room: Any = {"images": networks.images, "points": networks.points}[spec.modality]
+    posterior = posterior or GaussianPosterior
+    reads = _likelihood(likelihood, variance, squash=spec.modality == "images")
+    raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
+    return LatentModel(
+        spec,
+        latent,
+        reads,
+        decoder=room.Decoder(raw_shape, latent, width),
+        encoder=room.Encoder(spec.shape, posterior.factor * latent, width) if encoder else None,
+        discriminator=room.Discriminator(spec.shape, width) if discriminator else None,
+        posterior=posterior,
+    )
+
+
+def _likelihood(name: LikelihoodName, variance: float, squash: bool) -> Likelihood:
+    from amalgan.models import likelihoods as l
+
+    if not squash and "bernoulli" in name:
+        raise UsageError(f"a {name} likelihood", "data that are points, not images", "write --likelihood gaussian")
+    make: dict[str, Callable[[], Likelihood]] = {
+        "gaussian": lambda: l.Gaussian(variance, squash),
+        "gaussian-learned": lambda: l.GaussianLearned(squash),
+        "gaussian-pixel": lambda: l.GaussianPixel(squash),
+        "laplace": lambda: l.Laplace(variance, squash),
+        "bernoulli": lambda: l.Bernoulli(squash),
+        "continuous-bernoulli": lambda: l.ContinuousBernoulli(squash),
+    }
+    return make[name]()
+
+
+def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple[str, ...]) -> list[Objective]:
+    from amalgan.objectives import OneCentred, ZeroCentred
+
+    terms: list[Objective] = []
+    if r1 == r2 and r1 > 0:
+        terms.append(ZeroCentred(r1, ("x", *fakes), lazy))
+    else:
+        terms += [ZeroCentred(r1, ("x",), lazy)] if r1 > 0 else []
+        terms += [ZeroCentred(r2, fakes, lazy)] if r2 > 0 else []
+    return terms + ([OneCentred(one_centred, "fake", lazy)] if one_centred > 0 else [])
+
+
+def _sum(first: Objective, *others: Objective) -> Objective:
+    for other in others:
+        first = first + other
+    return first
+
+
+def _plan(
+    model: Any, stages: list[tuple[Objective, float]], lr: float, batch: int, ema: float, critic_steps: int = 1
+) -> Plan:
+    from amalgan.training import Plan
+
+    return Plan(
+        model,
+        stages,
+        lr=dict.fromkeys(model.networks, lr),
+        # games want little momentum; and with 0.9 the first steps of a VAE on dark images overshoot into the flat end
+        # of the logistic, from which 3 of 4 tried runs never returned
+        betas=dict.fromkeys(model.networks, (0.5, 0.99)),
+        turns={"discriminator": critic_steps},
+        batch=batch,
+        ema=ema,
+        precision="bf16" if model.spec.modality == "images" else "fp32",
+    )

@@ -1,0 +1,323 @@
+"""The trainer: whose turn it is.
+
+At each step every player takes its turns on a draw: the objective says what the player must minimise and which networks
+that moves, gradients are taken for exactly those, and the moved networks' optimisers step. The trainer knows no method:
+a VAE is an objective that never asks anything of the discriminator.
+
+Everything random is a function of (seed, step), so that a run is its weights, its optimisers' moments and a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amalgan.errors import AmalganError, UsageError
+from amalgan.noise import Noise, generator
+from amalgan.objectives.core import Loss, Objective, Schedule, Turn
+from amalgan.training import distributed
+
+PLAYERS = ("discriminator", "generator")  # the judge moves first, on the same draw
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe hands to the trainer: a model, what it minimises, and how its networks are moved.
+
+    Arguments:
+        model: the networks.
+        stages: (objective, share of the steps) in order; shares sum to 1.
+        lr: Adam's step size, a number or a schedule of the run's progress, for each network.
+        betas: Adam's decay rates, for each network.
+        turns: turns of a player per step, 1 where it is not named; all but the last take fresh draws.
+        batch: examples per step.
+        ema: decay of the moving average of all networks but the discriminator; 0 keeps none.
+        precision: "bf16" where the networks profit from it and the machine has it, else "fp32".
+    """
+
+    model: Any
+    stages: list[tuple[Objective, float]]
+    lr: dict[str, float | Schedule]
+    betas: dict[str, tuple[float, float]]
+    turns: dict[str, int] = field(default_factory=dict)
+    batch: int = 64
+    ema: float = 0.999
+    precision: str = "fp32"
+
+
+class Order:
+    """Which examples the t-th draw holds: epoch after epoch, each a permutation of its own from (seed, epoch)."""
+
+    def __init__(self, count: int, batch: int, seed: int) -> None:
+        self.count, self.batch, self.seed = count, batch, seed
+        self._epochs: dict[int, Tensor] = {}
+
+    def __call__(self, draw: int) -> Tensor:
+        positions = torch.arange(draw * self.batch, (draw + 1) * self.batch)
+        epochs, places = positions // self.count, positions % self.count
+        return (
+            torch.stack([self._epoch(int(e))[p] for e, p in zip(epochs, places)])
+            if epochs[0] != epochs[-1]
+            else (self._epoch(int(epochs[0]))[places])
+        )
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._epochs:
+            self._epochs = {e: order for e, order in self._epochs.items() if e >= epoch - 1}
+            source = generator(self.seed, "order", epoch)
+            self._epochs[epoch] = torch.randperm(self.count, generator=source)
+        return self._epochs[epoch]
+
+
+class Signals:
+    """Sums of every term since the last tick, kept on the device; nothing waits for them until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.weights: dict[str, float] = {}
+        self.first_bad: dict[str, Tensor] = {}  # step at which the term first was not finite, else -1
+
+    def add(self, loss: Loss, step: int) -> None:
+        value = loss.value.detach()
+        if loss.name not in self.sums:
+            self.sums[loss.name] = torch.zeros_like(value, dtype=torch.float32)
+            self.counts[loss.name] = 0
+            self.first_bad[loss.name] = torch.full_like(value, -1, dtype=torch.int64)
+        self.sums[loss.name] += value
+        self.counts[loss.name] += 1
+        self.weights[loss.name] = float(loss.weight)
+        bad = self.first_bad[loss.name]
+        bad.copy_(torch.where((bad < 0) & ~torch.isfinite(value), step, bad))
+
+    def read(self) -> dict[str, float]:
+        """Mean of each term since the last reading, unweighted, and start anew."""
+        means = {name: distributed.mean(self.sums[name] / self.counts[name]).item() for name in self.sums}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def bad(self) -> tuple[str, int] | None:
+        """The term that first was not finite and its step, if any."""
+        found = [(int(step), name) for name, step in self.first_bad.items() if int(step) >= 0]
+        return (min(found)[1], min(found)[0]) if found else None
+
+
+class Diverged(AmalganError):
+    """A loss or a weight is no longer a finite number."""
+
+
+class Trainer:
+    """Trains a plan's model on a split of the data.
+
+    Arguments:
+        plan: model, stages, learning rates.
+        split: the training data, `split.batch(index, device)` -> x, c.
+        steps: the whole budget, over all stages.
+        seed: of everything random.
+        device: where the model and the batches live.
+        clip: largest norm of a network's gradient; None leaves it.
+
+    Raises:
+        UsageError: a batch that does not divide over the processes, or larger than sense.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        split: Any,
+        steps: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        clip: float | None = None,
+    ) -> None:
+        self.plan, self.split, self.steps, self.seed, self.clip = plan, split, steps, seed, clip
+        self.rank, self.world = distributed.rank(), distributed.world()
+        if plan.batch % self.world:
+            raise UsageError(
+                f"a batch of {plan.batch} over {self.world} processes",
+                "the batch does not divide",
+                f"write --batch {max(1, plan.batch // self.world) * self.world}",
+            )
+        self.device = torch.device(device)
+        self.model = plan.model.to(self.device).to(memory_format=torch.channels_last)
+        distributed.broadcast(self.model)
+        self.networks: dict[str, list[torch.nn.Parameter]] = self.model.networks
+        self.optimisers = {
+            name: torch.optim.Adam(parameters, lr=1.0, betas=plan.betas[name], fused=True)
+            for name, parameters in self.networks.items()
+        }
+        self.step_count = 0
+        self.signals = Signals()
+        self.order = Order(len(split), plan.batch, seed)
+        self._own = self._averaged()  # aliases of the weights, which are only ever changed in place
+        self.average = {name: value.clone() for name, value in self._own.items()} if plan.ema else {}
+
+    # One step
+
+    def step(self) -> None:
+        """Every player's turns, once."""
+        step, objective, progress = self.step_count, *self.stage(self.step_count)
+        self._set_learning_rates()
+        draws = max(self.plan.turns.get(player, 1) for player in PLAYERS)
+        for number in range(draws):
+            draw = self._draw(step * draws + number)
+            for player in PLAYERS:
+                # of k turns the last falls on the last draw, which all players share
+                if number >= draws - self.plan.turns.get(player, 1):
+                    self._turn(objective, Turn(draw, player, step, progress))
+        self._update_average()
+        self.step_count += 1
+
+    def stage(self, step: int) -> tuple[Objective, float]:
+        """The objective at a step and the share of its stage that has passed."""
+        start = 0.0
+        for objective, share in self.plan.stages:
+            end = start + share * self.steps
+            if step < end - 1e-6 or (objective, share) == self.plan.stages[-1]:
+                return objective, (step - start) / max(1.0, end - start)
+            start = end
+        raise AssertionError("a plan has at least one stage")
+
+    def _draw(self, number: int) -> Any:
+        index = self.order(number)
+        share = len(index) // self.world
+        x, c = self.split.batch(index[self.rank * share :][:share], self.device)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.model.draw(x, c, Noise(self.seed, number, self.rank, self.world, self.device))
+
+    def _turn(self, objective: Objective, turn: Turn) -> None:
+        bf16 = self.plan.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            losses = list(objective.losses(turn))
+        for loss in losses:
+            self.signals.add(loss, turn.step)
+        routes: dict[tuple[str, ...], Tensor] = {}
+        for loss in losses:
+            if loss.weight != 0:
+                demand = loss.weight * loss.value
+                routes[loss.moves] = routes[loss.moves] + demand if loss.moves in routes else demand
+        for left, (moves, demand) in zip(range(len(routes) - 1, -1, -1), routes.items()):
+            parameters = [p for name in moves for p in self.networks[name]]
+            # gradients for exactly the networks that the terms move: nothing leaks, nothing is thrown away
+            torch.autograd.backward(demand, inputs=parameters, retain_graph=left > 0)
+        for name in dict.fromkeys(name for moves in routes for name in moves):
+            self._move(name)
+
+    def _move(self, name: str) -> None:
+        parameters = self.networks[name]
+        distributed.average_gradients(parameters)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        self.optimisers[name].step()
+        self.optimisers[name].zero_grad(set_to_none=True)
+
+    def _set_learning_rates(self) -> None:
+        for name, optimiser in self.optimisers.items():
+            lr = self.plan.lr[name]
+            optimiser.param_groups[0]["lr"] = lr(self.step_count / self.steps) if callable(lr) else lr
+
+    # Moving average
+
+    def _averaged(self) -> dict[str, Tensor]:
+        state = self.model.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith("discriminator.")}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if not self.average:
+            return
+        decay = min(self.plan.ema, (1 + self.step_count) / (10 + self.step_count))  # young averages forget faster
+        floats = [name for name, value in self.average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in floats], [self._own[n] for n in floats], 1 - decay)
+        for name in self.average.keys() - set(floats):
+            self.average[name].copy_(self._own[name])
+
+    def averaged_model(self) -> Any:
+        """A context in which the model carries its averaged weights."""
+        return _Swapped(self.model, self.average)
+
+    # A loop
+
+    def run(self, until: int | None = None) -> Iterator[int]:
+        """Step up to `until` (the whole budget), yielding the number of steps done after each."""
+        while self.step_count < (self.steps if until is None else until):
+            self.step()
+            yield self.step_count
+
+    def check(self) -> None:
+        """Raise if a term or a weight stopped being finite; reads the device, so call it now and then.
+
+        Raises:
+            Diverged: with the term, the network and the step.
+        """
+        weights = [
+            name
+            for name, parameters in self.networks.items()
+            if not all(bool(torch.isfinite(p).all()) for p in parameters)
+        ]
+        found = self.signals.bad()
+        if found is None and not weights:
+            return
+        term, step = found if found is not None else ("a gradient", self.step_count)
+        where = f", and weights of {', '.join(weights)} are not" if weights else ""
+        raise Diverged(
+            f"finite losses up to step {self.step_count}",
+            f"term {term!r} is not a finite number since step {step}{where}",
+            "lower --lr, set --clip 1, or raise the penalty; the last checkpoint is intact",
+        )
+
+    # Saving
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All that a later process needs, as named tensors in named groups; with `step_count`, the whole state."""
+        groups = {"model": dict(self.model.state_dict()), "average": dict(self.average)}
+        for name, optimiser in self.optimisers.items():
+            groups[f"optimiser.{name}"] = {
+                f"{index}.{key}": value
+                for index, state in optimiser.state_dict()["state"].items()
+                for key, value in state.items()
+            }
+        groups["signals"] = {
+            f"{kind}.{name}": torch.as_tensor(value)
+            for kind in ("sums", "counts", "weights", "first_bad")
+            for name, value in getattr(self.signals, kind).items()
+        }
+        return groups
+
+    def load_state(self, groups: dict[str, dict[str, Tensor]], step_count: int) -> None:
+        """Go on exactly where `state()` was taken."""
+        self.model.load_state_dict(groups["model"])
+        for name, value in groups.get("average", {}).items():
+            self.average[name].copy_(value)
+        for name, optimiser in self.optimisers.items():
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in groups.get(f"optimiser.{name}", {}).items():
+                index, slot = key.split(".", 1)
+                states.setdefault(int(index), {})[slot] = value
+            optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+        self.signals = Signals()
+        for key, value in groups.get("signals", {}).items():
+            kind, name = key.split(".", 1)
+            plain: Callable[[Tensor], Any] = {"counts": int, "weights": float}.get(kind, Tensor.clone)
+            getattr(self.signals, kind)[name] = plain(value)
+        self.step_count = step_count
+
+
+class _Swapped:
+    """Carries averaged weights while it lasts."""
+
+    def __init__(self, model: torch.nn.Module, average: dict[str, Tensor]) -> None:
+        self.model, self.average = model, average
+
+    def __enter__(self) -> torch.nn.Module:
+        self.own = {name: value.clone() for name, value in self.model.state_dict().items() if name in self.average}
+        self.model.load_state_dict(self.average, strict=False)
+        return self.model
+
+    def __exit__(self, *_: object) -> None:
+        self.model.load_state_dict(self.own, strict=False)
