@@ -9,8 +9,8 @@ code:
               points), and the mean image as reconstruction. Whatever is not clearly better than this has learned
               nothing.
 
-"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness the
-trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
+"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness
+the trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
 training items themselves.
 """
 

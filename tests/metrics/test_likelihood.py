@@ -29,8 +29,8 @@ def test_the_exact_posterior_gives_log_p_from_one_sample() -> None:
 
 
 def test_a_spoilt_posterior_is_mended_by_more_samples() -> None:
-    model = LinearGaussian(SHAPE, 3, shift=0.1, widen=0.5)
-    x = images(model)
+    model = LinearGaussian(SHAPE, 3, shift=0.2, widen=0.5)
+    x = images(model, 200)
     exact = float(-model.exact_log_prob(x).mean())
     gaps = [float(importance_sampled_nll(model, x, k=k).mean()) - exact for k in (1, 10, 1000)]
     assert gaps[0] > gaps[1] > gaps[2] and gaps[0] > 0.5 and abs(gaps[2]) < 0.02
