@@ -15,7 +15,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from amalgan import distributed
+from amalgan.training import distributed
 
 
 class Progress:

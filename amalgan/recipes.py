@@ -264,12 +264,13 @@ def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
                 raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
             continue
         number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
-        if not number or (annotation == "int" and value != int(value)):
+        if not number or (annotation == "int" and not float(value).is_integer()):
             raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")
         low, high = RANGES.get(name, (float("-inf"), float("inf")))
         if not low <= value <= high:
             raise UsageError(f"{name} for {recipe}", f"{value}", f"write {name} between {low:g} and {high:g}")
-    return {name: arguments.get(name, p.default) for name, p in known.items()}
+    given = {name: int(v) if known[name].annotation == "int" else v for name, v in arguments.items()}
+    return {name: given.get(name, p.default) for name, p in known.items()}
 
 
 # What the recipes share

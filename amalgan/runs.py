@@ -29,13 +29,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amalgan import __version__, distributed, files, noise, recipes
+from amalgan import __version__, files, noise, recipes
 from amalgan.data import Data, Spec, show
 from amalgan.data import open as open_data
 from amalgan.errors import AmalganError, UsageError
 from amalgan.models.latent import LatentModel
 from amalgan.models.pretrained import from_pretrained, save_pretrained
-from amalgan.training import Plan, Trainer, checkpoints
+from amalgan.training import Plan, Trainer, checkpoints, distributed
 
 FORMAT = 1
 DEFAULT_STEPS = 10_000

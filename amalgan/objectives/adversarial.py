@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from amalgan import distributed
 from amalgan.errors import UsageError
 from amalgan.objectives.core import Loss, Objective, Turn
 
@@ -106,8 +105,7 @@ class Equilibrium(Objective):
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "discriminator":
             real, fake = turn.verdicts("x", "fake")
-            means = softplus(-real.logits.detach()).mean(), softplus(fake.logits.detach()).mean()
-            costs = [float(distributed.mean(mean)) for mean in means]
+            costs = [float(turn.mean(softplus(a).mean().detach())) for a in (-real.logits, fake.logits)]
             discriminator_plays = min(costs) >= self.centre - self.margin
             self._generator_plays = max(costs) <= self.centre + self.margin
             if not discriminator_plays and not self._generator_plays:
