@@ -10,7 +10,7 @@ notes, and the pictures `pictures/NAME-*.png`. In prose a figure is quoted as
 
     at least <!-- result: speed/training/mlp-vae/ratio low -->1.9 times as fast
 
-(`low` names a field; without it the value is meant), which reads as any prose, and is compared with the row to as many digits as are quoted.
+and is compared with the row to as many digits as are quoted; `low` names a field, without one the value is meant.
 """
 
 from __future__ import annotations
