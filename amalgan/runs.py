@@ -157,7 +157,7 @@ class Run:
 
     def evaluate(self, split: str = "test", data: Any = None, **options: Any) -> list[Any]:
         """The run's numbers on a split, with floors and ceilings: see `amalgan.metrics.evaluate`."""
-        from amalgan.metrics import evaluate
+        from amalgan.metrics.evaluate import evaluate
 
         judged = self.data if data is None else data if isinstance(data, Data) else open_data(data, size=self._size())
         if judged.spec.shape != self.spec.shape:

@@ -66,7 +66,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     import time
 
     from amalgan import runs
-    from amalgan.metrics import evaluate
+    from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
 
     folder = ROOT / "runs" / "thesis" / f"{key(jobs.key(job)):x}"
@@ -118,7 +118,7 @@ def table(name: str) -> list[Any]:
             floor, ceiling = mine[0]["bounds"][metric]
             settings = ", ".join(f"{k}={v}" for k, v in chosen.get(row, {}).items()) or "defaults"
             rows.append(Row(f"thesis-{name}", row, metric, UNITS[metric], "lower" if metric in ("pixel_mse", "frechet") else "higher",
-                            value=between.mean, low=between.low, high=between.high, seeds=len(values), n=mine[0]["n"], floor=floor, ceiling=ceiling,
+                            value=between.value, low=between.low, high=between.high, seeds=len(values), n=mine[0]["n"], floor=floor, ceiling=ceiling,
                             command=f"python -m benchmarks.thesis {name}", cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
                             device=device(), note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior"))  # fmt: skip
     return rows
