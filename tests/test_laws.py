@@ -5,7 +5,7 @@
     3  a term that does not move a network gives it no gradient: exact zeros
     8  every option of every recipe changes something
 
-Laws 4 (standalone pages), 6 (processes) and 7 (known values) are tested in test_standalone.py, training/ and objectives/.
+Laws 4 (standalone pages), 6 (processes) and 7 (known values) are tested in test_standalone.py, training/, objectives/.
 Gradients are taken by the trainer's own routing: its `_move` is replaced by one that keeps them.
 """
 

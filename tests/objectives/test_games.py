@@ -108,7 +108,7 @@ def test_an_unknown_game_is_refused_with_the_list() -> None:
 
 @pytest.mark.parametrize("game", o.GAMES)
 def test_the_discriminator_prefers_the_truth_and_the_generator_a_lie(game: str) -> None:
-    """Signs: on its own turn, raising r and lowering f never costs the discriminator; raising f never costs the other."""
+    """Signs: raising r and lowering f never costs the discriminator; raising f never costs the generator."""
     r, f = (torch.linspace(-0.9, 0.9, 5, requires_grad=True) for _ in range(2))
     discriminator, generator = o.GAMES[game]
     by_r, by_f = torch.autograd.grad(discriminator(r, f).sum(), [r, f])
@@ -205,7 +205,7 @@ def test_value_of_the_optimal_discriminator(game: str) -> None:
 
 
 def test_value_of_the_optimal_discriminator_on_samples() -> None:
-    """Through `Adversarial` itself: 200,000 pairs; the value lies within 4 standard errors (false alarm 1 in 16,000)."""
+    """Through `Adversarial` itself: 200,000 pairs, within 4 standard errors (false alarm 1 in 16,000)."""
 
     class Optimal(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
