@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,6 +24,7 @@ from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
+from amalgan import files
 from amalgan.errors import UsageError
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
@@ -147,19 +147,9 @@ def write(name: str, rows: Iterable[Row], folder: Path = FOLDER) -> list[Row]:
     lines = ",\n".join(
         json.dumps({k: v for k, v in asdict(row).items() if v not in (None, "")}) for row in merged.values()
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / f"{name}.json", f"[\n{lines}\n]\n")
-    _replace(folder / f"{name}.md", render(name, list(merged.values()), folder))
+    files.write_bytes(folder / f"{name}.json", f"[\n{lines}\n]\n".encode())
+    files.write_bytes(folder / f"{name}.md", render(name, list(merged.values()), folder).encode())
     return list(merged.values())
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 # To be read by people
