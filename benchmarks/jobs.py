@@ -54,9 +54,7 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
         say(f"{name}: {len(left)} of {len(jobs)} pieces to do, {processes} at a time")
         context = multiprocessing.get_context("spawn")
         with (
-            ProcessPoolExecutor(
-                min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool,
+            ProcessPoolExecutor(min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
             (RUNS / f"{name}.jsonl").open("a") as file,
         ):
             futures = {pool.submit(timed, do, job): job for job in left}
