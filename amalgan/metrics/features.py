@@ -255,7 +255,12 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy = _read(path, key, model)
     if accuracy is None:
-        _train(model, data.train, task, usable, seed, steps)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums over several threads round otherwise: the fingerprint would depend on them
+        try:
+            _train(model, data.train, task, usable, seed, steps)
+        finally:
+            torch.set_num_threads(threads)
         accuracy = _accuracy(model, data.validation if len(data.validation) else data.test, task, seed)
         _write(path, key, model, accuracy)
     return Features(f"{kind} of {data.name}", model[0], model[1], accuracy)

@@ -6,9 +6,9 @@ With D(x) the distance of x to its nearest training item, over samples s and hel
     share = share of samples with D(s) < Q_q   Q_q: the q-quantile of D(h); about q unless the model copies, then 1
 
 Blurred samples are near everything in pixel space: a ratio somewhat below 1 with a small share is blur, a large share
-is copying. Near-duplicates among samples are calibrated alike, on images brought to zero mean and unit norm each (their distance is
-then a correlation, and blurred or pale images do not pass for duplicates; on digits they did): two samples count as one if closer than all but a share
-q of real images are to another real image, at equal n.
+is copying. Near-duplicates among samples are calibrated alike, on images brought to zero mean and unit norm each (their
+distance is then a correlation; without this, blurred digits passed for duplicates): two samples count as one if closer
+than all but a share q of real images are to another real image, at equal n.
 """
 
 from __future__ import annotations

@@ -179,6 +179,7 @@ class Replays(nn.Module):
     """A 'model' without an encoder that hands out given items: planted failures are written with it."""
 
     has_encoder = False
+    latent = 2
 
     def __init__(self, items: Tensor) -> None:
         super().__init__()
