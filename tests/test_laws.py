@@ -12,6 +12,7 @@ Gradients are taken by the trainer's own routing: its `_move` is replaced by one
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from amalgan import recipes
 from amalgan.data import Spec
 from amalgan.data.core import Split
 from amalgan.noise import Noise
-from amalgan.objectives.core import Objective, Turn
+from amalgan.objectives.core import Loss, Objective, Turn
 from amalgan.training import Plan, Trainer
 
 IMAGES = Spec("images", (1, 8, 8))
@@ -162,6 +163,24 @@ def test_one_tenth_is_not_zero() -> None:
     """The comparison of law 1 can fail."""
     plain, mixed = trained("vae", IMAGES, steps=2), trained("vaegan", IMAGES, steps=2, lam=0.1)
     assert not same(weights(plain, "decoder"), weights(mixed, "decoder"))
+
+
+def test_a_watched_term_moves_nothing_even_when_it_is_not_a_number() -> None:
+    """Weight 0 is not a product with 0: no NaN comes through, and no optimiser steps on zeros."""
+
+    class Wild(Objective):
+        def losses(self, turn: Turn) -> Iterator[Loss]:
+            yield Loss("wild", turn.draw.raw.sum() * torch.nan, ("encoder", "decoder"))
+
+    made = trainer("vaegan", IMAGES)
+    made.plan = replace(
+        made.plan, stages=[(0 * (o.KL(moves=("encoder",)) + Wild()) + o.Reconstruction(("decoder",)), 1)]
+    )
+    before = weights(made, "encoder")
+    made._turn(made.stage(0)[0], Turn(made._draw(0), "generator"))
+    assert same(before, weights(made, "encoder")) and not made.optimisers["encoder"].state
+    assert all(torch.isfinite(weight).all() for weight in weights(made, "decoder"))
+    assert made.optimisers["decoder"].state
 
 
 # Law 2
