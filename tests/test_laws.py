@@ -427,3 +427,5 @@ def test_a_plan_names_every_network_it_moves() -> None:
         plan: Plan = recipes.plan(recipe, IMAGES, SMALL)
         assert plan.lr.keys() == plan.betas.keys() == plan.model.networks.keys()
         assert sum(share for _, share in plan.stages) == pytest.approx(1.0)
+    two_stage = recipes.plan("vaegan", IMAGES, {**SMALL, "form": "two-stage", "share": 0.3})
+    assert [share for _, share in two_stage.stages] == pytest.approx([0.3, 0.7])
