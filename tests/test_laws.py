@@ -151,7 +151,10 @@ def test_a_game_of_weight_zero_leaves_the_vae_bit_identical(spec: Spec, game: st
     assert watched.signals.weights["adversarial"] == 0.0
 
 
-@pytest.mark.parametrize("extra", [{"gradient_penalty": 10.0}, {"r1": 0.0, "r2": 0.5}, {"lazy": 1}])
+@pytest.mark.parametrize(
+    "extra",
+    [{"gradient_penalty": 10.0}, {"r1": 0.0, "r2": 0.5}, {"lazy": 1}, {"sees": "samples"}, {"sees": "reconstructions"}],
+)
 def test_penalties_and_bf16_do_not_touch_the_vae_either(extra: dict[str, Any]) -> None:
     plain = trained("vae", IMAGES, steps=3, precision="bf16")
     watched = trained("vaegan", IMAGES, steps=3, precision="bf16", lam=0.0, **extra)

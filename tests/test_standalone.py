@@ -31,17 +31,17 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "vaegan_joint": (
         "vaegan",
         {"form": "joint"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"},
+        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"},
     ),
     "vaegan_learned": (
         "vaegan",
         {"form": "learned"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "variance", "lam", "gate", "share"},
+        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "variance", "lam", "gate", "share"},
     ),
     "vaegan_two_stage": (
         "vaegan",
         {"form": "two-stage"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
+        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
     ),
 }
 
