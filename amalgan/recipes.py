@@ -173,7 +173,7 @@ def vaegan(
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
         critic_steps: turns of the discriminator per step, >= 1.
-        gate: learned form: let whoever wins clearly sit out (equilibrium 0.68, margin 0.35).
+        gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68, margin 0.35).
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
@@ -184,6 +184,10 @@ def vaegan(
     """
     from amalgan import objectives as o
 
+    _only("learned", form, gamma=gamma, gate=gate)
+    _only("two-stage", form, share=share)
+    if gate and game == "relativistic":
+        raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     penalties = _penalties(r1, r2, gradient_penalty, lazy, fakes)
@@ -277,6 +281,13 @@ def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 # What the recipes share
+
+
+def _only(wanted: Form, form: Form, **arguments: Any) -> None:
+    """Refuse arguments of one form of the VAE-GAN in another, where they would do nothing."""
+    for name, value in arguments.items():
+        if form != wanted and value != parameters("vaegan")[name].default:
+            raise UsageError(f"{name}={value} with form={form}", f"only form={wanted} reads it", f"add --form {wanted}")
 
 
 def _model(

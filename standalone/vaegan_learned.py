@@ -141,8 +141,8 @@ def train(
         loss = softplus(reconstruction_logits - real_logits).mean() + softplus(fake_logits - real_logits).mean()
         loss = loss / 2
         if step % lazy == 0 and (r1 > 0 or r2 > 0):
-            at_real, *at_fakes = slope(logits, judged).split(batch)
-            loss = loss + lazy * ((r1 * at_real.mean() + sum(r2 * s.mean() for s in at_fakes)) / 2)
+            at_real, at_fakes = slope(logits, judged).split([batch, 2 * batch])
+            loss = loss + lazy * ((r1 * at_real.mean() + r2 * at_fakes.mean()) / 2)
         for_discriminator.zero_grad()
         loss.backward(inputs=of_discriminator)
         for_discriminator.step()

@@ -8,7 +8,7 @@
     then                            L = L_VAE + lambda L_GAN
 
     L_GAN = mean over both fakes of s(D(x) - D(fake)),    s(a) = log(1 + e^a)
-    L_D   = mean over both fakes of s(D(fake) - D(x)) + 1/2 sum of r |grad D|^2 over x and both fakes
+    L_D   = mean over both fakes of s(D(fake) - D(x)) + 1/2 (r1 |grad D(x)|^2 + r2 mean over fakes of |grad D|^2)
 
 Both fakes: the reconstruction m(z) and the sample m(z_p), z_p ~ p(z). The game is relativistic; the penalties act on
 every 8th step, 8 times as strong. lambda weighs the generator's side only: the discriminator always plays in full.
@@ -145,8 +145,8 @@ def train(
             loss_d = softplus(reconstruction_logits - real_logits).mean() + softplus(fake_logits - real_logits).mean()
             loss_d = loss_d / 2
             if step % lazy == 0 and (r1 > 0 or r2 > 0):
-                at_real, *at_fakes = slope(logits, judged).split(batch)
-                loss_d = loss_d + lazy * ((r1 * at_real.mean() + sum(r2 * s.mean() for s in at_fakes)) / 2)
+                at_real, at_fakes = slope(logits, judged).split([batch, 2 * batch])
+                loss_d = loss_d + lazy * ((r1 * at_real.mean() + r2 * at_fakes.mean()) / 2)
             for_discriminator.zero_grad()
             loss_d.backward(inputs=list(discriminator.parameters()))
             for_discriminator.step()

@@ -23,7 +23,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small run of a model with an encoder, and of one without."""
     folder = tmp_path_factory.mktemp("runs")
     for recipe in ("vaegan", "gan"):
-        words = ["train", recipe, "--data", "digits", "--steps", "6", "--out", str(folder / recipe), "--latent=4", *SMALL]
+        words = [
+            "train",
+            recipe,
+            "--data",
+            "digits",
+            "--steps",
+            "6",
+            "--out",
+            str(folder / recipe),
+            "--latent=4",
+            *SMALL,
+        ]
         assert cli.run(words) == 0
     return {name: folder / name for name in ("vaegan", "gan")}
 
@@ -80,7 +91,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a device that is not there": (["train", "vae", "--data", "digits", "--device", "tpu"], "cuda"),
     "too many threads": (["train", "vae", "--data", "digits", "--threads", "99999"], "write 1 to"),
     "a precision": (["train", "vae", "--data", "digits", "--precision", "fp8"], "bf16"),
-    "a likelihood for points": (["train", "vae", "--data", "ring", "--steps", "1", "--likelihood", "bernoulli"], "gaussian"),
+    "a likelihood for points": (
+        ["train", "vae", "--data", "ring", "--steps", "1", "--likelihood", "bernoulli"],
+        "gaussian",
+    ),
     "no run": (["sample", "/no/such/run"], "--out"),
     "no folder of runs": (["runs", "/no/such/folder"], "holds runs"),
 }
@@ -107,7 +121,9 @@ def test_debug_shows_the_traceback() -> None:
 
 
 @pytest.mark.parametrize("count, expected", [(0, 2), (1, 2)])
-def test_empty_folder_and_one_image(tmp_path: Path, count: int, expected: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_folder_and_one_image(
+    tmp_path: Path, count: int, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "images").mkdir()
     for i in range(count):
         Image.new("L", (16, 16), 10 * i).save(tmp_path / "images" / f"{i}.png")
@@ -127,7 +143,19 @@ def test_images_of_one_class_train(tmp_path: Path) -> None:
 
 
 def test_dry_run_writes_nothing_and_shows_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "vae", "--data", "digits", "--minutes", "0.1", "--out", str(tmp_path / "run"), "--dry-run", "--json", *SMALL]
+    words = [
+        "train",
+        "vae",
+        "--data",
+        "digits",
+        "--minutes",
+        "0.1",
+        "--out",
+        str(tmp_path / "run"),
+        "--dry-run",
+        "--json",
+        *SMALL,
+    ]
     assert cli.run(words) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["arguments"]["width"] == 4 and shown["arguments"]["beta"] == 1.0
@@ -158,7 +186,12 @@ def test_reconstruct_and_interpolate(
 ) -> None:
     assert cli.run(["reconstruct", str(trained["vaegan"]), "-n", "4", "--out", str(tmp_path / "pairs.png")]) == 0
     for recipe in trained:
-        assert cli.run(["interpolate", str(trained[recipe]), "-n", "2", "--steps", "3", "--out", str(tmp_path / "walk.png")]) == 0
+        assert (
+            cli.run(
+                ["interpolate", str(trained[recipe]), "-n", "2", "--steps", "3", "--out", str(tmp_path / "walk.png")]
+            )
+            == 0
+        )
     capsys.readouterr()
     assert cli.run(["reconstruct", str(trained["gan"]), "--out", str(tmp_path / "no.png")]) == 2
     assert "encoder" in capsys.readouterr().err and not (tmp_path / "no.png").exists()
@@ -184,6 +217,17 @@ def test_runs_lists_runs(trained: dict[str, Path], capsys: pytest.CaptureFixture
 
 def test_tensorboard_files(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra 'track'")
-    words = ["train", "vae", "--data", "digits", "--steps", "3", "--out", str(tmp_path / "run"), "--tensorboard", *SMALL]
+    words = [
+        "train",
+        "vae",
+        "--data",
+        "digits",
+        "--steps",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+        "--tensorboard",
+        *SMALL,
+    ]
     assert cli.run(words) == 0
     assert list((tmp_path / "run" / "tensorboard").iterdir())

@@ -28,7 +28,7 @@ VARIANTS = {
     "vae": ("vae", {}),
     "gan": ("gan", {"critic_steps": 2}),
     "vaegan": ("vaegan", {}),
-    "learned": ("vaegan", {"form": "learned", "gate": True}),
+    "learned": ("vaegan", {"form": "learned", "gate": True, "game": "minimax"}),
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
 }
 

@@ -3,7 +3,7 @@
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
 from amalgan.objectives.elbo import KL, Reconstruction, ae, vae
-from amalgan.objectives.penalties import OneCentred, ZeroCentred, gradient_penalty, r1, r1_r2
+from amalgan.objectives.penalties import OneCentred, ZeroCentred
 
 __all__ = [
     "GAMES",
@@ -24,9 +24,6 @@ __all__ = [
     "cyclic",
     "decay",
     "gan",
-    "gradient_penalty",
-    "r1",
-    "r1_r2",
     "vae",
     "warm_up",
 ]

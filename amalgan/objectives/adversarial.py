@@ -89,9 +89,10 @@ class Similarity(Objective):
 class Equilibrium(Objective):
     """Larsen et al.'s gate: whoever wins clearly sits out the turn.
 
-    With c_r = mean s(-r) and c_f = mean s(f), judged on the discriminator's turn: if either is below centre - margin
+    With c_r = mean s(-r) and c_f = mean s(f), judged on the first turn of a draw: if either is below centre - margin
     the discriminator rests; if either is above centre + margin the gated terms of the generator rest; if both would
-    rest, both play (autoencoding_beyond_pixels, aegan.py).
+    rest, both play (autoencoding_beyond_pixels, aegan.py). A relativistic game leaves r and f free to drift together, and
+    has no such equilibrium.
 
     Arguments:
         inner: the gated objective, which holds the game and every term that moves the decoder.
@@ -100,20 +101,22 @@ class Equilibrium(Objective):
 
     def __init__(self, inner: Objective, centre: float = 0.68, margin: float = 0.35) -> None:
         self.inner, self.centre, self.margin = inner, centre, margin
-        self._generator_plays = True  # decided anew on each discriminator's turn, so nothing to save
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        if turn.player == "discriminator":
-            real, fake = turn.verdicts("x", "fake")
-            costs = [float(turn.mean(softplus(a).mean().detach())) for a in (-real.logits, fake.logits)]
-            discriminator_plays = min(costs) >= self.centre - self.margin
-            self._generator_plays = max(costs) <= self.centre + self.margin
-            if not discriminator_plays and not self._generator_plays:
-                discriminator_plays = self._generator_plays = True
-            if discriminator_plays:
-                yield from self.inner.losses(turn)
-        elif self._generator_plays:
+        if not hasattr(turn.draw, "rests"):
+            turn.draw.rests = self._rests(turn)  # once for both players' turns on this draw
+        if turn.player not in turn.draw.rests:
             yield from self.inner.losses(turn)
+
+    def _rests(self, turn: Turn) -> set[str]:
+        real, fake = (verdict.logits.detach() for verdict in turn.verdicts("x", "fake"))
+        costs = [float(turn.mean(softplus(a).mean())) for a in (-real, fake)]
+        rests = set()
+        if min(costs) < self.centre - self.margin:
+            rests.add("discriminator")
+        if max(costs) > self.centre + self.margin:
+            rests.add("generator")
+        return rests if len(rests) < 2 else set()
 
 
 def gan(

@@ -23,11 +23,13 @@ def _squared_slope(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 
 class ZeroCentred(Objective):
-    """gamma/2 * mean |grad D|^2, averaged over the fields: R1 on ("x",), R1 + R2 on ("x", "fake").
+    """gamma/2 * mean |grad D|^2: R1 on ("x",), R2 on the fakes, R1 + R2 on both.
+
+    As in the game, several fakes count as one: their mean.
 
     Arguments:
         gamma: strength, in nats per squared unit of slope.
-        on: fields of the draw at which the slope is taken; each counts in full.
+        on: fields of the draw at which the slope is taken, "x" first where it is among them.
         every: act on every so-manieth step, that many times as strong.
     """
 
@@ -38,8 +40,9 @@ class ZeroCentred(Objective):
         if turn.player == "discriminator" and turn.step % self.every == 0:
             verdicts = turn.verdicts(*self.on)
             logits = torch.cat([verdict.logits for verdict in verdicts])
-            squared = _squared_slope(logits, [verdict.input for verdict in verdicts])
-            value = sum((s.mean() for s in squared[1:]), squared[0].mean()) / 2
+            slopes = _squared_slope(logits, [verdict.input for verdict in verdicts])
+            real, fakes = (slopes[:1], slopes[1:]) if self.on[0] == "x" else ([], slopes)
+            value = sum(torch.cat(side).mean() for side in (real, fakes) if side) / 2
             yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
 
 
@@ -65,18 +68,3 @@ class OneCentred(Objective):
             # the square root has no slope at 0: a discriminator flat there would turn its weights into NaN
             value = ((squared + 1e-12).sqrt() - 1).square().mean()
             yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
-
-
-def r1(gamma: float = 1.0, every: int = 1) -> Objective:
-    """R1: zero-centred penalty at the data."""
-    return ZeroCentred(gamma, ("x",), every)
-
-
-def r1_r2(gamma: float = 1.0, fakes: tuple[str, ...] = ("fake",), every: int = 1) -> Objective:
-    """R1 + R2: zero-centred penalty at the data and at the samples (Huang et al. 2024)."""
-    return ZeroCentred(gamma, ("x", *fakes), every)
-
-
-def gradient_penalty(gamma: float = 10.0, every: int = 1) -> Objective:
-    """The WGAN-GP penalty."""
-    return OneCentred(gamma, every=every)

@@ -9,6 +9,7 @@ Everything random is a function of (seed, step), so that a run is its weights, i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,7 +123,7 @@ class Trainer:
         clip: largest norm of a network's gradient; None leaves it.
 
     Raises:
-        UsageError: a batch that does not divide over the processes, or larger than sense.
+        UsageError: a batch that does not divide over the processes.
     """
 
     def __init__(
@@ -195,6 +196,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             losses = list(objective.losses(turn))
         for loss in losses:
+            self._check_route(loss)
             self.signals.add(loss, turn.step)
         routes: dict[tuple[str, ...], Tensor] = {}
         for loss in losses:
@@ -207,6 +209,14 @@ class Trainer:
             torch.autograd.backward(demand, inputs=parameters, retain_graph=left > 0)
         for name in dict.fromkeys(name for moves in routes for name in moves):
             self._move(name)
+
+    def _check_route(self, loss: Loss) -> None:
+        if not set(loss.moves) <= self.networks.keys():
+            raise UsageError(
+                f"the term {loss.name!r}, which moves {', '.join(loss.moves)}",
+                f"a model with {', '.join(self.networks)}",
+                "name networks that the model has in the term's `moves`",
+            )
 
     def _move(self, name: str) -> None:
         parameters = self.networks[name]
@@ -237,9 +247,15 @@ class Trainer:
         for name in self.average.keys() - set(floats):
             self.average[name].copy_(self._own[name])
 
-    def averaged_model(self) -> Any:
-        """A context in which the model carries its averaged weights."""
-        return _Swapped(self.model, self.average)
+    @contextlib.contextmanager
+    def averaged_model(self) -> Iterator[Any]:
+        """The model, carrying its averaged weights while the context lasts."""
+        own = {name: self._own[name].clone() for name in self.average}
+        self.model.load_state_dict(self.average, strict=False)
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(own, strict=False)
 
     # A loop
 
@@ -261,7 +277,8 @@ class Trainer:
             if not all(bool(torch.isfinite(p).all()) for p in parameters)
         ]
         found = self.signals.bad()
-        if found is None and not weights:
+        trouble = torch.tensor(float(found is not None or bool(weights)), device=self.device)
+        if not distributed.mean(trouble):  # one process's trouble stops all, or the others would wait for it
             return
         term, step = found if found is not None else ("a gradient", self.step_count)
         where = f", and weights of {', '.join(weights)} are not" if weights else ""
@@ -309,18 +326,3 @@ class Trainer:
             plain: Callable[[Tensor], Any] = {"counts": int, "weights": float}.get(kind, Tensor.clone)
             getattr(self.signals, kind)[name] = plain(value)
         self.step_count = step_count
-
-
-class _Swapped:
-    """Carries averaged weights while it lasts."""
-
-    def __init__(self, model: torch.nn.Module, average: dict[str, Tensor]) -> None:
-        self.model, self.average = model, average
-
-    def __enter__(self) -> torch.nn.Module:
-        self.own = {name: value.clone() for name, value in self.model.state_dict().items() if name in self.average}
-        self.model.load_state_dict(self.average, strict=False)
-        return self.model
-
-    def __exit__(self, *_: object) -> None:
-        self.model.load_state_dict(self.own, strict=False)
