@@ -195,7 +195,13 @@ def count(*modules: nn.Module) -> int:
 
 
 def trainer(
-    model: LatentModel, objective: Any, images: Tensor, batch: int, lr: float, betas: tuple[float, float]
+    model: LatentModel,
+    objective: Any,
+    images: Tensor,
+    batch: int,
+    lr: float,
+    betas: tuple[float, float],
+    precision: str = "bf16",
 ) -> Trainer:
     """Our trainer; without a moving average, since no rival keeps one."""
     plan = Plan(
@@ -205,7 +211,7 @@ def trainer(
         betas=dict.fromkeys(model.networks, betas),
         batch=batch,
         ema=0.0,
-        precision="bf16",
+        precision=precision,
     )
     return Trainer(plan, Split(images, None), steps=10**6)
 
