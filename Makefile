@@ -38,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .rivals -r $<
 	@touch $@
 
-# Training speed against peers, one CPU thread: about 4 CPU-minutes.
+# Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
 
