@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types docs gpu clean
+.PHONY: demo test test-fast lint types docs gpu results-speed clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -33,5 +33,20 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# What benchmarks/ compares with; without dependencies, so that it runs on our torch and pulls in no other.
+.rivals/.installed: benchmarks/requirements.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .rivals -r $<
+	@touch $@
+
+# Training speed against peers, one CPU thread: about 3 CPU-minutes.
+results-speed: .rivals/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
+
+# Everything that needs a CUDA device: tests, then speed. Says so and stops where there is none.
+gpu: $(VENV)/.dev
+	@$(BIN)/python benchmarks/gpu.py --check || exit 0; \
+	timeout 240 $(BIN)/python -m pytest -m gpu; code=$$?; [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; \
+	timeout 340 $(BIN)/python benchmarks/gpu.py
+
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) .rivals demo build dist

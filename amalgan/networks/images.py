@@ -68,9 +68,12 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = 2 * x - 1
-        for convolution in self.convolutions:
+        *finer, coarsest = self.convolutions
+        for convolution in finer:
             h = leaky_relu(convolution(h), SLOPE)
-        return h.flatten(1)
+        # the last units act on the flat tensor: else, going back, a flat gradient meets a channels_last input, and
+        # the elementwise step takes 2 ms instead of 0.1
+        return leaky_relu(coarsest(h).flatten(1), SLOPE)
 
 
 class Encoder(nn.Module):

@@ -16,8 +16,10 @@ A new game is one line in GAMES.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -54,10 +56,13 @@ class Adversarial(Objective):
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         discriminator, generator = GAMES[self.game]
-        real, *fakes = turn.verdicts("x", *self.on)
         judges = turn.player == "discriminator"
         play = discriminator if judges else generator
-        values = [play(real.logits, fake.logits).mean() for fake in fakes]
+        unseen = torch.tensor(math.nan)
+        # most games' generators never look at the verdict on real data, which is then not asked for
+        looks = judges or bool(play(unseen, torch.tensor(0.0)).isnan())
+        real = turn.verdicts("x", *self.on)[0].logits if looks else unseen
+        values = [play(real, fake.logits).mean() for fake in turn.verdicts(*self.on)]
         value = sum(values[1:], values[0]) / len(values)
         if judges:
             yield Loss("discriminator", value, ("discriminator",))

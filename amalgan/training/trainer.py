@@ -58,13 +58,9 @@ class Order:
         self._epochs: dict[int, Tensor] = {}
 
     def __call__(self, draw: int) -> Tensor:
-        positions = torch.arange(draw * self.batch, (draw + 1) * self.batch)
-        epochs, places = positions // self.count, positions % self.count
-        return (
-            torch.stack([self._epoch(int(e))[p] for e, p in zip(epochs, places)])
-            if epochs[0] != epochs[-1]
-            else (self._epoch(int(epochs[0]))[places])
-        )
+        start, end = draw * self.batch, (draw + 1) * self.batch
+        epochs = range(start // self.count, (end - 1) // self.count + 1)
+        return torch.cat([self._epoch(e)[max(0, start - e * self.count) : end - e * self.count] for e in epochs])
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
