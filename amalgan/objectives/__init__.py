@@ -2,7 +2,7 @@
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
-from amalgan.objectives.elbo import KL, Reconstruction, ae, vae
+from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.penalties import OneCentred, ZeroCentred, gradient_penalty, r1, r1_r2
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "KL",
     "Adversarial",
     "Equilibrium",
+    "ImportanceWeighted",
     "Loss",
     "Objective",
     "OneCentred",
@@ -25,6 +26,7 @@ __all__ = [
     "decay",
     "gan",
     "gradient_penalty",
+    "importance_weighted",
     "r1",
     "r1_r2",
     "vae",
