@@ -1,0 +1,1 @@
+"""Judging: reconstruction, likelihood, distance, coverage, modes, memorisation; and how sure each number is."""
