@@ -60,6 +60,8 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
             ) as pool,
             (RUNS / f"{name}.jsonl").open("a") as file,
         ):
+            if file.tell() and not (RUNS / f"{name}.jsonl").read_text().endswith("\n"):
+                file.write("\n")  # after a line cut short
             futures = {pool.submit(timed, do, job): job for job in left}
             try:
                 for future in as_completed(futures):

@@ -200,7 +200,8 @@ def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job]) -> 
     slopes = ", then ".join(f"{gamma:g} for {share:.0%}" for gamma, share in first["slope"])
     note = (
         f"{first['steps']:,} steps; R1 + R2 {slopes} of the steps, on every {first['lazy']}th; step size "
-        f"{first['lr']:g} falling to zero; averaged weights; settings chosen on seeds from 100 on; floor: the mixture's own samples"
+        f"{first['lr']:g} falling to zero; averaged weights; settings chosen on "
+        "seeds from 100 on; floor: the samples of the mixture itself"
     )
     for metric, (unit, better) in METRICS.items():
         found = seed_interval([run[metric] for run in runs])
