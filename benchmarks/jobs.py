@@ -1,7 +1,8 @@
 """Long work in small pieces, two at a time: each finished piece is one line of a file, so stopping loses only the rest.
 
-A job is a dict of plain values that says everything about the piece; its result is a dict of plain values too. The file
-holds `{"job": ..., "result": ...}` lines; a job whose line is there is not done again, and a job that changed is a new one.
+A job is a dict of plain values that says everything about the piece; its result is a dict of plain values too. The
+file holds `{"job": ..., "result": ...}` lines; a job whose line is there is not done again, and a job that changed is
+a new one.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
         say(f"{name}: {len(left)} of {len(jobs)} pieces to do, {processes} at a time")
         context = multiprocessing.get_context("spawn")
         with (
-            ProcessPoolExecutor(min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            ProcessPoolExecutor(
+                min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool,
             (RUNS / f"{name}.jsonl").open("a") as file,
         ):
+            if file.tell() and not (RUNS / f"{name}.jsonl").read_text().endswith("\n"):
+                file.write("\n")  # after a line cut short
             futures = {pool.submit(timed, do, job): job for job in left}
             try:
                 for future in as_completed(futures):
@@ -81,17 +86,3 @@ def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
 
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def write(name: str, rows: list[dict[str, Any]]) -> None:
-    """Merge rows into docs/results/NAME.json by (table, row, metric)."""
-    path = RUNS.parent / f"{name}.json"
-    merged = {identity(row): row for row in (json.loads(path.read_text()) if path.exists() else [])}
-    merged |= {identity(row): row for row in rows}
-    temporary = path.with_suffix(".json.new")
-    temporary.write_text(json.dumps(list(merged.values()), indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def identity(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["table"], row["row"], row["metric"]

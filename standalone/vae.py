@@ -29,10 +29,10 @@ from amalgan.noise import generator, key
 
 
 def reader(shape: tuple[int, ...], out: int, width: int) -> nn.Sequential:
-    """(B, C, S, S) in [-1, 1] -> (B, out): 4x4 convolutions of stride 2 down to at most 4 px, then a linear layer."""
+    """(B, C, S, S) in [-1, 1] -> (B, out): 4x4 convolutions of stride 2, two or more, down to 4 px, then a linear layer."""
     layers: list[nn.Module] = []
     channels, px, wider = shape[0], shape[1], width
-    while px > 4:
+    while px > min(4, shape[1] // 4):
         layers += [nn.Conv2d(channels, wider, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         channels, px, wider = wider, px // 2, min(2 * wider, 4 * width)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * px * px, out))

@@ -50,7 +50,7 @@ class Linear32(nn.Linear):
 
 
 class Trunk(nn.Module):
-    """(B, C, H, W) in [0, 1] -> (B, F): 4x4 convolutions of stride 2 down to at most 4 px a side, leaky units.
+    """(B, C, H, W) in [0, 1] -> (B, F): 4x4 convolutions of stride 2, two or more, down to at most 4 px a side, leaky units.
 
     Arguments:
         shape: (C, H, W).
@@ -59,7 +59,7 @@ class Trunk(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()
-        sides = pyramid(shape, coarsest=4)
+        sides = pyramid(shape, coarsest=min(4, max(shape[1:]) // 4))  # two or more levels
         channels = [shape[0], *widths(width, len(sides) - 1)]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in zip(channels, channels[1:])

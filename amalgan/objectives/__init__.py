@@ -2,7 +2,7 @@
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
-from amalgan.objectives.elbo import KL, Reconstruction, ae, vae
+from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "KL",
     "Adversarial",
     "Equilibrium",
+    "ImportanceWeighted",
     "Loss",
     "Objective",
     "OneCentred",
@@ -24,6 +25,7 @@ __all__ = [
     "cyclic",
     "decay",
     "gan",
+    "importance_weighted",
     "vae",
     "warm_up",
 ]

@@ -11,10 +11,12 @@ All values are nats per example: summed over dimensions, averaged over the batch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 
+from amalgan.errors import UsageError
 from amalgan.objectives.core import Loss, Objective, Turn, Weight
 
 VAE_NETWORKS = ("encoder", "decoder")
@@ -71,3 +73,33 @@ def vae(beta: Weight = 1.0, free_bits: float = 0.0) -> Objective:
         free_bits: nats per latent dimension that cost nothing.
     """
     return Reconstruction() + beta * KL(free_bits)
+
+
+class ImportanceWeighted(Objective):
+    """The importance weighted bound, tighter than the ELBO for k > 1 (Burda et al. 2016, eq. 8).
+
+        -E log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x),     z_1 .. z_k ~ q(z|x),     p(z) = N(0, I)
+
+    Arguments:
+        k: samples of the posterior per example, >= 1; the decoder works k times as much.
+        moves: the networks it trains.
+    """
+
+    def __init__(self, k: int = 5, moves: tuple[str, ...] = VAE_NETWORKS) -> None:
+        if k < 1:
+            raise UsageError("an importance weighted bound", f"k={k}", "write a whole number >= 1")
+        self.k, self.moves = k, moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player == "generator":
+            draw, model = turn.draw, turn.draw.model
+            epsilon = draw.noise("importance", (len(draw.x), self.k, model.latent)).transpose(0, 1)  # rows are examples
+            z = draw.posterior.sample(epsilon)  # (k, B, d)
+            log_p_x = model.log_likelihood(draw.x.repeat(self.k, *[1] * (draw.x.dim() - 1)), z.flatten(0, 1))
+            log_weight = log_p_x.view(self.k, -1) + model.standard.log_prob(z) - draw.posterior.log_prob(z)
+            yield Loss("importance", -(torch.logsumexp(log_weight, 0) - math.log(self.k)).mean(), self.moves)
+
+
+def importance_weighted(k: int = 5) -> Objective:
+    """The importance weighted autoencoder: one bound in place of reconstruction + KL. See `ImportanceWeighted`."""
+    return ImportanceWeighted(k)
