@@ -8,6 +8,7 @@ An autoencoder has no discriminator, a GAN no encoder, a VAE-GAN has all three; 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -104,13 +105,12 @@ class LatentModel(nn.Module):
     @property
     def networks(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each network that a term may move; a likelihood's own belong to the decoder."""
-        parts = {"encoder": [self.encoder], "decoder": [self.decoder, self.likelihood]}
-        parts["discriminator"] = [self.discriminator]
-        return {
-            name: [p for module in modules if module is not None for p in module.parameters()]
-            for name, modules in parts.items()
-            if modules[0] is not None
+        parts: dict[str, nn.Module | None] = {
+            "encoder": self.encoder,
+            "decoder": nn.ModuleList([self.decoder, self.likelihood]),
+            "discriminator": self.discriminator,
         }
+        return {name: list(part.parameters()) for name, part in parts.items() if part is not None}
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
         """One play on a batch x (B, *shape)."""
@@ -138,6 +138,16 @@ class LatentModel(nn.Module):
         """E[x|z] at the posterior's mean, (B, *shape)."""
         return self.decode(self.encode(x))
 
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """Images (steps, *shape) on the way between codes (d,) and (d,), their lengths interpolated too.
+
+        A straight line between two Gaussian codes passes nearer to the origin than any code of its kind would lie.
+        """
+        share = torch.linspace(0, 1, steps, device=start.device)[:, None]
+        line = (1 - share) * start + share * end
+        length = (1 - share) * start.norm() + share * end.norm()
+        return self.decode(line * length / line.norm(dim=1, keepdim=True).clamp(min=1e-8))
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z) in nats, constants included, (B,)."""
         return self.likelihood.log_prob(self.decoder(z), x)
@@ -156,8 +166,8 @@ class LatentModel(nn.Module):
         return torch.cat([self.decode(part) for part in z.split(batch)])
 
     @torch.no_grad()
-    def fit_prior(self, x: list[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
-        """Fit a mixture to the aggregate posterior of x, a list of batches; None for a model without encoder.
+    def fit_prior(self, x: Iterable[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
+        """Fit a mixture to the aggregate posterior of x, batches of data; None for a model without encoder.
 
         Fewer components are used for small data: at least 20 examples each.
         """

@@ -115,7 +115,7 @@ class Decoder(nn.Module):
         self.pixels = nn.Conv2d(channels[-1], 4 * shape[0], 3, padding=1)
         with torch.no_grad():
             self.pixels.weight.copy_(self.pixels.weight[::4].repeat_interleave(4, 0))
-            self.pixels.bias.zero_()
+            nn.init.zeros_(self.pixels.bias)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor) -> Tensor:
         h = leaky_relu(self.code(z), SLOPE).view(len(z), *self.coarsest)

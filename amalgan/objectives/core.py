@@ -47,11 +47,16 @@ class Verdict:
 
 
 class Draw(Protocol):
-    """The record of one play that a model hands to an objective; its fields are computed when first read."""
+    """The record of one play that a model hands to an objective: x, c, and what that model's plays have besides.
+
+    Its fields are computed when first read, and kept; a latent model's draw has posterior, z, reconstruction, fake.
+    """
 
     model: Any
     x: Tensor
     c: Tensor | None
+
+    def __getattr__(self, field: str) -> Any: ...
 
 
 class Turn:

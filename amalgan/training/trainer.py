@@ -298,7 +298,10 @@ class Trainer:
             states: dict[int, dict[str, Tensor]] = {}
             for key, value in groups.get(f"optimiser.{name}", {}).items():
                 index, slot = key.split(".", 1)
-                states.setdefault(int(index), {})[slot] = value
+                weight = self.networks[name][int(index)]
+                # the fused step walks memory, so moments must lie in memory as their weights do
+                like = torch.empty_like(weight, dtype=value.dtype) if value.shape == weight.shape else value.clone()
+                states.setdefault(int(index), {})[slot] = like.copy_(value)
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
         self.signals = Signals()
         for key, value in groups.get("signals", {}).items():

@@ -1,0 +1,447 @@
+"""The command line: verbs over recipes and run folders.
+
+A recipe's flags are its keyword arguments, their help its docstring. Results go to standard output (with --json as one
+JSON object), progress to standard error. Exit codes: 0, 1 failure, 2 usage, 130 stopped by the user and saved.
+torch is imported by the verbs that need it, never for a --help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from amalgan import __version__, recipes
+from amalgan.errors import AmalganError, UsageError
+
+Verb = Callable[[argparse.Namespace], Any]
+
+DATA_HELP = (
+    "digits (bundled), ring, grid; a folder, zip or tar of images (class folders become labels); a folder of idx files "
+    "as MNIST's; a .npy or .npz file"
+)
+RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
+DATA_FLAGS = ("size", "channels", "strict", "limit")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints have three parts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and leaving."""
+        raise UsageError(self.prog, message, _advice(message, self))
+
+
+def _advice(message: str, parser: argparse.ArgumentParser) -> str:
+    unknown = re.search(r"unrecognized arguments: (\S+)", message)
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        close = difflib.get_close_matches(unknown[1].split("=")[0], known, 1)
+        return f"write {close[0]}" if close else f"see {parser.prog} --help"
+    return f"see {parser.prog} --help"
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words say; returns the exit code."""
+    debug = "--debug" in words
+    try:
+        parser = build()
+        arguments = _parse(parser, [word for word in words if word != "--debug"])
+        if arguments is None:
+            return 0
+        answer = arguments.verb(arguments)
+        if arguments.json and answer is not None:
+            print(json.dumps(answer, indent=2, default=str))
+        return 0
+    except AmalganError as error:
+        if debug:
+            raise
+        print(f"amalgan: this did not work\n{_indented(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("amalgan: stopped; nothing was saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as head does
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else ""
+        print(
+            f"amalgan: a mistake of our own: {type(error).__name__}: {reason}\n  --debug shows where", file=sys.stderr
+        )
+        return 1
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _parse(parser: Parser, words: list[str]) -> argparse.Namespace | None:
+    try:
+        arguments, unknown = parser.parse_known_args(words)
+    except SystemExit:  # --help or --version was printed
+        return None
+    if not hasattr(arguments, "verb"):
+        parser.print_help()
+        return None
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
+
+
+# The grammar
+
+
+def build() -> Parser:
+    """The whole grammar."""
+    parser = Parser(
+        prog="amalgan",
+        description="Train, judge and use autoencoders, VAEs, GANs and VAE-GANs.",
+        epilog="""examples:
+  amalgan compare --data digits                        which of VAE, GAN and VAE-GAN suits my images?
+  amalgan train vaegan --data photos/ --minutes 30     train one; Ctrl-C saves, resume goes on
+  amalgan evaluate runs/vaegan-photos-seed0            how good is it really, with floors and ceilings
+  amalgan sample runs/vaegan-photos-seed0 -n 64 --out samples.png""",
+    )
+    parser.add_argument("--version", action="version", version=f"amalgan {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+
+    train = _verb(verbs, "train", "train a recipe on data")
+    named = train.add_subparsers(metavar="RECIPE", title="recipes", required=True)
+    for name, recipe in recipes.RECIPES.items():
+        _recipe(named, name, recipe)
+
+    resume = _verb(
+        verbs, "resume", "go on with a stopped run, exactly", _resume, example="amalgan resume runs/vae-digits-seed0"
+    )
+    resume.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    resume.add_argument("--steps", type=int, metavar="N", help="a larger budget than the run was started with")
+    _keeping(resume)
+
+    sample = _verb(verbs, "sample", "draw new examples from a run", _sample,
+                   example="amalgan sample RUN -n 64 --seed 1 --out grid.png\n  amalgan sample RUN -n 10000 --out samples.npz")  # fmt: skip
+    sample.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
+    sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (64)")
+    sample.add_argument("--seed", type=int, default=0, help="sample i of a seed is the same for any N (0)")
+    sample.add_argument(
+        "--prior", choices=("fitted", "standard"), default="fitted", help="where codes come from (fitted)"
+    )
+    sample.add_argument("--out", type=Path, default=Path("samples.png"), metavar="PATH",
+                        help=".png a grid, .npz an array x, anything else a folder of pictures (samples.png)")  # fmt: skip
+
+    reconstruct = _verb(verbs, "reconstruct", "pass images through the code and back, in pairs", _reconstruct,
+                        example="amalgan reconstruct RUN --out pairs.png\n  amalgan reconstruct RUN --data mine/ -n 32")  # fmt: skip
+    reconstruct.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    reconstruct.add_argument("--data", metavar="DATA", help="by default the run's own test set")
+    reconstruct.add_argument("-n", type=int, default=32, metavar="N", help="how many (32)")
+    reconstruct.add_argument("--out", type=Path, default=Path("reconstructions.png"), metavar="PNG")
+
+    interpolate = _verb(verbs, "interpolate", "walk between pairs of codes", _interpolate,
+                        example="amalgan interpolate RUN -n 8 --steps 10 --out walk.png")  # fmt: skip
+    interpolate.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    interpolate.add_argument("-n", type=int, default=8, metavar="N", help="rows: pairs to walk between (8)")
+    interpolate.add_argument("--steps", type=int, default=10, metavar="N", help="pictures in a row, >= 2 (10)")
+    interpolate.add_argument("--seed", type=int, default=0, help="which pairs (0)")
+    interpolate.add_argument("--out", type=Path, default=Path("interpolation.png"), metavar="PNG")
+
+    evaluate = _verb(verbs, "evaluate", "judge a run: quality and diversity, floors and ceilings", _evaluate,
+                     example="amalgan evaluate RUN\n  amalgan evaluate RUN --data other/ --split test --json")  # fmt: skip
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    evaluate.add_argument("--data", metavar="DATA", help="by default the run's own data")
+    evaluate.add_argument("--split", choices=("test", "validation"), default="test")
+    evaluate.add_argument(
+        "-n", type=int, metavar="N", help="how many real and generated examples to compare (5000 at most)"
+    )
+
+    compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
+                    example="amalgan compare --data photos/ --recipes vae,gan,vaegan --seeds 3 --minutes 5 --out report/")  # fmt: skip
+    compare.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    compare.add_argument("--recipes", default="vae,gan,vaegan", metavar="A,B,..", help="(vae,gan,vaegan)")
+    compare.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="runs of each recipe, >= 1; 3 give intervals (3)"
+    )
+    compare.add_argument("--steps", type=int, metavar="N", help="steps of each run: every recipe sees the same images")
+    compare.add_argument(
+        "--minutes", type=float, metavar="M", help="wall minutes of the slowest recipe's run; all see the same images"
+    )
+    compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="(comparison)")
+    compare.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
+    _data_flags(compare)
+
+    listed = _verb(verbs, "runs", "list the runs under a folder", _runs, example="amalgan runs runs/")
+    listed.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="(runs)")
+    return parser
+
+
+def _verb(verbs: Any, name: str, says: str, verb: Verb | None = None, example: str = "") -> Parser:
+    parser: Parser = verbs.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".",
+                                      epilog=f"example:\n  {example}" if example else None)  # fmt: skip
+    if verb is not None:
+        parser.set_defaults(verb=verb, parser=parser)
+        parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+        parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
+    """One recipe as a verb: its signature is its flags, its docstring their help."""
+    head, _, tail = inspect.getdoc(recipe).partition("\nArguments:\n")  # type: ignore[union-attr]
+    meanings = dict(re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", tail, re.MULTILINE))
+    parser: Parser = named.add_parser(
+        name,
+        help=head.splitlines()[0],
+        description=head,
+        epilog=f"example:\n  amalgan train {name} --data digits --steps 2000 --out runs/mine",
+    )
+    parser.set_defaults(verb=_train, parser=parser, recipe=name)
+    parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor (all; 1 for points and tiny images)")
+    parser.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
+    parser.add_argument("--clip", type=float, metavar="NORM", help="largest norm of a network's gradient (none)")
+    parser.add_argument("--dry-run", action="store_true", help="show the resolved settings and the time it would take")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    _keeping(parser)
+    _data_flags(parser)
+    own = parser.add_argument_group(f"arguments of {name}")
+    for parameter in recipes.parameters(name).values():
+        flag, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
+        meaning = re.sub(r"\s+", " ", meanings[parameter.name]).replace("%", "%%")
+        words = recipes.choices(kind)
+        if kind == "bool":
+            own.add_argument(flag, action=argparse.BooleanOptionalAction, default=parameter.default, help=meaning)
+        else:
+            types: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+            own.add_argument(flag, dest=parameter.name, type=types.get(kind, str), default=parameter.default,
+                             metavar="|".join(words) if words else kind.upper(), help=f"{meaning} ({parameter.default})")  # fmt: skip
+
+
+def _keeping(parser: Parser) -> None:
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="between checkpoints (60)")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
+
+
+def _data_flags(parser: Parser) -> None:
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="side that images are resized to, 8 to 64 px (from the data)"
+    )
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (from the data)")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first unreadable file instead of skipping it"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="use at most N examples")
+
+
+# The verbs
+
+
+def _train(a: argparse.Namespace) -> dict[str, Any] | None:
+    from amalgan import runs
+    from amalgan.progress import Progress
+
+    own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
+    settings = {name: getattr(a, name) for name in RUN_FLAGS}
+    recipes.check(a.recipe, own)
+    with Progress(f"{a.recipe} on {a.data}") as progress:
+        data = _open(a, progress)
+        progress.say("timing a few steps")
+        prepared = runs.prepare(a.recipe, data, data_options=_options(a), **settings, **own)
+        progress.note(_resolved(prepared))
+        if a.dry_run:
+            return {**prepared.record, "out": prepared.folder, "estimate_seconds": prepared.estimate}
+        run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
+    return _said(a, run)
+
+
+def _resume(a: argparse.Namespace) -> dict[str, Any] | None:
+    from amalgan import runs
+    from amalgan.progress import Progress
+
+    with Progress(f"resuming {a.run}") as progress:
+        run = runs.resume(a.run, steps=a.steps, checkpoint_seconds=a.checkpoint_seconds, tensorboard=a.tensorboard,
+                          watcher=progress.tick)  # fmt: skip
+    return _said(a, run)
+
+
+def _said(a: argparse.Namespace, run: Any) -> dict[str, Any]:
+    last = run.log()[-1]
+    if not a.json:
+        print(f"{run.recipe}: {run.steps} steps in {last['seconds']:.0f} s, in {run.folder}")
+        print(f"  look      {run.folder / 'samples'}\n  judge     amalgan evaluate {run.folder}")
+        print(f"  use       amalgan sample {run.folder} -n 64 --out samples.png")
+    return {"run": run.folder, "recipe": run.recipe, "steps": run.steps, "last": last}
+
+
+def _sample(a: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
+    from amalgan.data import show
+
+    _at_least(a.n, 1, "-n")
+    model = _model(a.run)
+    x = model.sample(a.n, a.seed, a.prior).cpu()
+    if a.out.suffix == ".npz":
+        with _open_for_writing(a.out) as file:
+            np.savez_compressed(file, x=x.numpy())
+    elif a.out.suffix == ".png":
+        _save(show(x), a.out)
+    else:
+        for i, one in enumerate(x):
+            _save(show(one[None]), a.out / f"{a.seed}-{i:05d}.png")
+    return _wrote(a, f"{a.n} samples", a.out)
+
+
+def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from amalgan import runs
+    from amalgan.data import open, show
+
+    _at_least(a.n, 1, "-n")
+    run = runs.load(a.run)
+    data = run.data if a.data is None else open(a.data, size=run.spec.shape[1], channels=run.spec.shape[0])
+    x = data.test.tensor(a.n)
+    both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
+    _save(show(both, columns=8), a.out)
+    return _wrote(a, f"{len(x)} pairs, each image followed by its reconstruction", a.out)
+
+
+def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from amalgan.data import show
+
+    _at_least(a.n, 1, "-n")
+    _at_least(a.steps, 2, "--steps")
+    model = _model(a.run)
+    z = model.prior("fitted").sample(2 * a.n, a.seed)
+    with torch.no_grad():
+        walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
+    _save(show(torch.cat(walks), columns=a.steps), a.out)
+    return _wrote(a, f"{a.n} walks of {a.steps}", a.out)
+
+
+def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from amalgan import runs
+
+    run = runs.load(a.run)
+    options = {} if a.n is None else {"n": a.n}
+    rows = run.evaluate(a.split, a.data, **options)
+    if not a.json:
+        from amalgan.progress import print_rows
+
+        print_rows(f"{run.recipe} on {run.record['data']['name']}, {a.split} set", rows)
+    return {"run": a.run, "split": a.split, "rows": [asdict(row) for row in rows]}
+
+
+def _compare(a: argparse.Namespace) -> Any:
+    from amalgan.comparison import compare
+    from amalgan.progress import Progress
+
+    names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
+    with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
+        result = compare(a.data, names, seeds=a.seeds, steps=a.steps, minutes=a.minutes, out=a.out, jobs=a.jobs,
+                         data_options=_options(a), progress=progress)  # fmt: skip
+    if not a.json:
+        result.print()
+    return result.record
+
+
+def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:
+    from amalgan import runs
+
+    if not a.folder.is_dir():
+        raise UsageError(f"the runs in {a.folder}", "no such folder", "give a folder that holds runs")
+    listed = []
+    for run in runs.runs(a.folder):
+        log = run.log()
+        done = log[-1]["step"] if log else 0
+        listed.append({"run": run.folder, "recipe": run.recipe, "data": run.record["data"]["name"], "seed": run.seed,
+                       "step": done, "steps": run.steps, "finished": run.finished})  # fmt: skip
+    if not a.json:
+        from amalgan.progress import print_table
+
+        print_table(f"{len(listed)} runs in {a.folder}", listed)
+    return listed
+
+
+# Small helpers
+
+
+def _options(a: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(a, name) for name in DATA_FLAGS if getattr(a, name) not in (None, False)}
+
+
+def _open(a: argparse.Namespace, progress: Any) -> Any:
+    from amalgan.data import open
+
+    progress.say(f"reading {a.data}")
+    data = open(a.data, **_options(a), progress=progress.reading)
+    for note in data.notes:
+        progress.note(note)
+    return data
+
+
+def _resolved(prepared: Any) -> str:
+    record = prepared.record
+    time = "" if prepared.estimate is None else f", about {prepared.estimate / 60:.1f} minutes"
+    return (
+        f"{record['steps']} steps on {record['device']}, {record['threads']} thread{'s'[: record['threads'] > 1]}"
+        f"{time}; in {prepared.folder}"
+    )
+
+
+def _model(folder: Path) -> Any:
+    """The model of a run folder, or of one that save_pretrained wrote."""
+    from amalgan import runs
+    from amalgan.models.pretrained import from_pretrained
+
+    return from_pretrained(folder) if (folder / "config.json").is_file() else runs.load(folder).model
+
+
+def _at_least(value: int, least: int, flag: str) -> None:
+    if value < least:
+        raise UsageError(f"{flag} {value}", "too few", f"write {flag} {least} or more")
+
+
+def _save(picture: Any, path: Path) -> None:
+    import io
+
+    from amalgan import files
+
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    files.write_bytes(path, content.getvalue())
+
+
+def _open_for_writing(path: Path) -> Any:
+    from amalgan import files
+
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+def _wrote(a: argparse.Namespace, what: str, path: Path) -> dict[str, Any]:
+    if not a.json:
+        print(f"{what}: {path}")
+    return {"what": what, "path": path}

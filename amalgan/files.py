@@ -1,0 +1,104 @@
+"""Writing so that nothing is lost, reading so that nothing is trusted.
+
+A file is written under a temporary name, flushed to the disk and renamed, so that its name always stands for a whole
+file: the old one or the new one. Temporary names left by a killed process are swept by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from amalgan.errors import AmalganError
+
+TEMPORARY = ".writing-"
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do.
+
+    Raises:
+        AmalganError: no space left, no permission, not a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: (
+                "no space left on the disk",
+                "free some space, then go on; what was written before is intact",
+            ),
+            errno.EDQUOT: (
+                "the disk quota is used up",
+                "free some space, then go on; what was written before is intact",
+            ),
+            errno.EACCES: ("no permission to write there", "choose another folder with --out"),
+            errno.EROFS: ("the disk is read-only", "choose another folder with --out"),
+            errno.ENOTDIR: ("a file stands where a folder is needed", "choose another folder with --out"),
+            errno.EEXIST: ("a file stands where a folder is needed", "choose another folder with --out"),
+        }
+        if error.errno not in reasons:
+            raise
+        found, instead = reasons[error.errno]
+        raise AmalganError(f"writing {path}", found, instead) from error
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing.
+
+    Raises:
+        AmalganError: the disk is full or refuses.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        AmalganError: it is absent or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AmalganError(what, f"no file {path}", "check the path") from None
+    except (OSError, ValueError) as error:
+        raise AmalganError(what, f"{path} is damaged ({error})", "restore it from a copy, or train again") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in this folder."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

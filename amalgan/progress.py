@@ -1,0 +1,98 @@
+"""What a person sees while something runs: one bar with the time left, and tables at the end.
+
+On a terminal a live bar; elsewhere a line every tenth of the way. Everything goes to standard error, so that standard
+output holds results alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from amalgan.training import distributed
+
+
+class Progress:
+    """A bar over one piece of work, from 0 to 1.
+
+    Arguments:
+        title: what is being done.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.console = Console(stderr=True, quiet=not distributed.is_first())
+        self.live = self.console.is_terminal
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+        self.bar = Bar(*columns, console=self.console, transient=True, disable=not self.live)
+        self.task = self.bar.add_task(title, total=1.0, left="starting")
+        self.title, self._tenth, self._said = title, -1, 0.0
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, doing: str) -> None:
+        """What is happening now, where no time is known yet."""
+        self.bar.update(self.task, description=doing)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def reading(self, done: int, total: int) -> None:
+        """Progress of reading files."""
+        self.bar.update(self.task, completed=done / max(1, total), left=f"{done}/{total}")
+
+    def tick(self, tick: Any) -> None:
+        """Progress of a training run."""
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in tick.terms.items())
+        self.update(tick.step / tick.steps, tick.seconds_left, terms and f"{self.title}  {terms}")
+
+    def update(self, share: float, seconds_left: float, doing: str = "") -> None:
+        """Share of the work that is done, in [0, 1], and the seconds that are left."""
+        self.bar.update(
+            self.task, completed=share, left=f"{_clock(seconds_left)} left", **({"description": doing} if doing else {})
+        )
+        tenth = int(share * 10)
+        if not self.live and tenth > self._tenth and (doing or share >= 1) and time.monotonic() - self._said > 1:
+            self._tenth, self._said = tenth, time.monotonic()
+            self.note(f"{share:4.0%}  {_clock(seconds_left)} left  {doing or self.title}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows with the same keys, on standard output."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+    for row in rows:
+        table.add_row(*(number(value) if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def print_rows(title: str, rows: Sequence[Any]) -> None:
+    """Metric rows with floor and ceiling."""
+    print_table(title, [
+        {"metric": row.metric, "value": number(row.value), "unit": row.unit, "better": row.better,
+         "floor": number(row.floor), "ceiling": number(row.ceiling), "n": str(row.n or ""), "prior": row.prior or ""}
+        for row in rows
+    ])  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash for none."""
+    return "-" if value is None else f"{value:.4g}"

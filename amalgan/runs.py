@@ -1,0 +1,644 @@
+"""The run folder: what was asked, what happened, what came out.
+
+    RUN/recipe.json    recipe, arguments, data, seed, steps, versions: enough to do it again
+        log.jsonl      a line a tick: step, every term under its own name (unweighted), weights, seconds
+        checkpoints/   the last two states, exact: going on equals not having stopped, bit for bit
+        samples/       pictures from fixed codes while it trained
+        model/         the finished model: config.json, model.safetensors, README.md
+
+Everything that reads a run (the command line, reports, comparisons) reads this and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amalgan import __version__, files, noise, recipes
+from amalgan.data import Data, Spec, show
+from amalgan.data import open as open_data
+from amalgan.errors import AmalganError, UsageError
+from amalgan.models.latent import LatentModel
+from amalgan.models.pretrained import from_pretrained, save_pretrained
+from amalgan.training import Plan, Trainer, checkpoints, distributed
+
+FORMAT = 1
+DEFAULT_STEPS = 10_000
+TICKS, PICTURES = 200, 10  # log lines and pictures in a run
+THREADS = torch.get_num_threads()  # what the environment allows (OMP_NUM_THREADS), before anyone changed it
+PRIOR_EXAMPLES = 20_000  # of the training set that the prior is fitted to
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a watcher of a run gets to see: progress, the terms since the last tick, and seconds left."""
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    seconds_left: float
+
+
+Watcher = Callable[[Tick], None]
+
+
+class Interrupted(AmalganError):
+    """The user stopped a run; it was saved."""
+
+    exit_code = 130
+
+
+class Run:
+    """A run folder, open.
+
+    Arguments:
+        folder: as `amalgan.train` wrote it.
+        data: the data, if the run was trained on arrays that no path leads to.
+
+    Raises:
+        UsageError: no run there.
+        AmalganError: a damaged run, or one of a newer version.
+    """
+
+    def __init__(self, folder: str | Path, data: Any = None) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "recipe.json").is_file():
+            raise UsageError(f"the run {self.folder}", "no recipe.json there", "give the folder that --out named")
+        self.record = files.read_json(self.folder / "recipe.json", f"the run {self.folder}")
+        if self.record.get("format", 0) > FORMAT:
+            found = f"a run of amalgan {self.record.get('version')}; this is {__version__}"
+            raise AmalganError(f"the run {self.folder}", found, "update amalgan")
+        try:
+            self.recipe: str = self.record["recipe"]
+            self.arguments: dict[str, Any] = self.record["arguments"]
+            self.seed: int = self.record["seed"]
+            self.steps: int = self.record["steps"]
+            described = self.record["spec"]
+            self.spec = Spec(described["modality"], tuple(described["shape"]), tuple(described["classes"]))
+        except (KeyError, TypeError) as error:
+            raise AmalganError(
+                f"the run {self.folder}", f"recipe.json is damaged: no {error}", "restore it from a copy"
+            ) from None
+        self._given = data
+
+    @cached_property
+    def data(self) -> Data:
+        """The data it was trained on, opened again."""
+        if isinstance(self._given, Data):
+            data = self._given
+        elif self._given is not None:
+            data = open_data(self._given, **self.record["data"]["options"])
+        elif self.record["data"]["source"] is None:
+            raise UsageError(
+                f"the data of {self.folder}", "it was trained on arrays", "pass them: amalgan.load(folder, data=...)"
+            )
+        else:
+            data = open_data(self.record["data"]["source"], **self.record["data"]["options"])
+        if data.fingerprint != self.record["data"]["fingerprint"]:
+            raise AmalganError(
+                f"the data of {self.folder}", f"{data.name} has changed since the run began", "train a new run on it"
+            )
+        return data
+
+    @cached_property
+    def model(self) -> LatentModel:
+        """The model with its averaged weights and fitted prior, or, before the end, that of the last checkpoint."""
+        if (self.folder / "model" / "config.json").is_file():
+            return from_pretrained(self.folder / "model")
+        groups, _, _ = checkpoints.latest(self.folder / "checkpoints")
+        model: LatentModel = recipes.plan(self.recipe, self.spec, self.arguments).model
+        model.load_state_dict(groups["model"] | groups.get("average", {}))
+        return model.eval()
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "model" / "config.json").is_file()
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl."""
+        path = self.folder / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def sample(self, n: int, seed: int = 0, prior: str = "fitted") -> Tensor:
+        """n samples (n, *shape); sample i is the same for any n."""
+        return self.model.sample(n, seed, prior)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x (B, *shape) through the code and back."""
+        return self.model.reconstruct(self._checked(x))
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """The code (B, d) of x (B, *shape)."""
+        return self.model.encode(self._checked(x))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """The image (B, *shape) of a code (B, d)."""
+        if z.dim() != 2 or z.shape[1] != self.model.latent:
+            raise UsageError("decoding", f"z of shape {tuple(z.shape)}", f"give z of shape (B, {self.model.latent})")
+        return self.model.decode(z)
+
+    def evaluate(self, split: str = "test", data: Any = None, **options: Any) -> list[Any]:
+        """The run's numbers on a split, with floors and ceilings: see `amalgan.metrics.evaluate`."""
+        from amalgan.metrics import evaluate
+
+        judged = self.data if data is None else data if isinstance(data, Data) else open_data(data, size=self._size())
+        if judged.spec.shape != self.spec.shape:
+            raise UsageError(
+                f"judging {self.folder}",
+                f"data of shape {judged.spec.shape}, the model makes {self.spec.shape}",
+                "give data of the same kind and size",
+            )
+        return evaluate(self.model, judged, split=split, **options)
+
+    def _size(self) -> int | None:
+        return self.spec.shape[1] if self.spec.modality == "images" else None
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.spec.shape:
+            raise UsageError(
+                "encoding",
+                f"x of shape {tuple(x.shape)}",
+                f"give x of shape (B, {', '.join(map(str, self.spec.shape))})",
+            )
+        return x.float()
+
+
+def load(folder: str | Path, data: Any = None) -> Run:
+    """Open a run folder."""
+    return Run(folder, data)
+
+
+def runs(folder: str | Path) -> list[Run]:
+    """Every run under a folder, by name."""
+    return [Run(path.parent) for path in sorted(Path(folder).glob("**/recipe.json"))]
+
+
+def train(
+    recipe: str,
+    data: Any,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    clip: float | None = None,
+    checkpoint_seconds: float = 60.0,
+    tensorboard: bool = False,
+    watcher: Watcher | None = None,
+    data_options: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> Run:
+    """Train a recipe on data and leave a run folder.
+
+    Arguments:
+        recipe: ae, vae, gan or vaegan.
+        data: anything `amalgan.data.open` takes, or a Data.
+        steps: the budget; or
+        minutes: the budget in wall time, turned into steps by timing a few before it starts.
+        seed: of everything random.
+        out: the run folder; by default runs/RECIPE-DATA-SEED, numbered if taken.
+        device: auto, cpu, cuda or cuda:N.
+        threads: of the processor; by default all cores, one for points and tiny images.
+        precision: auto (bf16 where networks and machine profit), bf16 or fp32.
+        clip: largest norm of a network's gradient.
+        checkpoint_seconds: between checkpoints.
+        tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
+        watcher: called with a Tick now and then.
+        data_options: passed to `amalgan.data.open`.
+        arguments: of the recipe.
+
+    Raises:
+        UsageError: an argument is off, or the folder holds another run.
+        Diverged: a loss is no longer finite; the last checkpoint is intact.
+        Interrupted: after Ctrl-C; the run was saved.
+    """
+    prepared = prepare(recipe, data, steps=steps, minutes=minutes, seed=seed, out=out, device=device, threads=threads,
+                       precision=precision, clip=clip, data_options=data_options, **arguments)  # fmt: skip
+    return prepared.go(checkpoint_seconds, tensorboard, watcher)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    steps: int | None = None,
+    data: Any = None,
+    checkpoint_seconds: float = 60.0,
+    tensorboard: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Go on with a run exactly where its last checkpoint is; `steps` extends the budget.
+
+    Raises:
+        UsageError: the run is finished and no larger budget is given.
+        AmalganError: no whole checkpoint.
+    """
+    run = Run(folder, data)
+    if run.finished and (steps is None or steps <= run.steps):
+        raise UsageError(
+            f"resuming {folder}", f"it has finished its {run.steps} steps", f"write --steps {2 * run.steps}"
+        )
+    if steps is not None:
+        if steps < run.steps:
+            raise UsageError(
+                f"resuming {folder} to {steps} steps", f"its budget is {run.steps}", "write a larger --steps"
+            )
+        run.record["steps"] = run.steps = steps
+        files.write_json(run.folder / "recipe.json", run.record)
+    return Prepared(run.folder, run.record, run.data).go(checkpoint_seconds, tensorboard, watcher)
+
+
+@dataclass
+class Prepared:
+    """A run that is ready to start: its folder, its record, its data, and an estimate of its time."""
+
+    folder: Path
+    record: dict[str, Any]
+    data: Data
+    seconds_per_step: float | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(self.record["steps"])
+
+    @property
+    def estimate(self) -> float | None:
+        """Seconds it will take, None where too short to be worth timing."""
+        return None if self.seconds_per_step is None else self.seconds_per_step * self.steps
+
+    def go(self, checkpoint_seconds: float = 60.0, tensorboard: bool = False, watcher: Watcher | None = None) -> Run:
+        """Train to the end of the budget."""
+        torch.set_num_threads(int(self.record["threads"]))
+        trainer = _trainer(self.record, self.data, self.steps)
+        first = distributed.is_first()
+        if first:
+            with files.explained(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            files.sweep(self.folder)
+            files.write_json(self.folder / "recipe.json", self.record)
+        if any((self.folder / "checkpoints").glob("step_*")):
+            groups, saved, _ = checkpoints.latest(self.folder / "checkpoints")
+            trainer.load_state(groups, saved["step"])
+        with _memory_explained(self.record), Keeper(self, trainer, tensorboard if first else False, first) as keeper:
+            keeper.loop(checkpoint_seconds, watcher)
+        return Run(self.folder, self.data)
+
+
+def prepare(
+    recipe: str,
+    data: Any,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    clip: float | None = None,
+    data_options: dict[str, Any] | None = None,
+    timed: bool = True,
+    **arguments: Any,
+) -> Prepared:
+    """Resolve everything a run needs, check it, and time a few steps; nothing is written. Arguments as for `train`."""
+    distributed.start()
+    checked = recipes.check(recipe, arguments)
+    _check_budget(steps, minutes)
+    options = data_options or {}
+    opened = data if isinstance(data, Data) else open_data(data, **options)
+    folder = _folder(out, recipe, opened, seed)
+    spec = opened.spec
+    record = {
+        "format": FORMAT,
+        "version": __version__,
+        "recipe": recipe,
+        "arguments": checked,
+        "data": {
+            "source": str(Path(data).resolve()) if _is_path(data) else data if isinstance(data, str) else None,
+            "options": options,
+            "name": opened.name,
+            "fingerprint": opened.fingerprint,
+            "notes": opened.notes,
+            "sizes": [len(opened.train), len(opened.validation), len(opened.test)],
+        },
+        "spec": {"modality": spec.modality, "shape": list(spec.shape), "classes": list(spec.classes)},
+        "seed": seed,
+        "steps": steps or DEFAULT_STEPS,
+        "device": _device(device),
+        "threads": _threads(threads, spec),
+        "precision": precision,
+        "clip": clip,
+        "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    prepared = Prepared(folder, record, opened)
+    if timed and (minutes is not None or prepared.steps > 100):
+        torch.set_num_threads(_threads(threads, spec))
+        with _memory_explained(record):
+            prepared.seconds_per_step = distributed.agree(_time_a_step(record, opened))
+        if minutes is not None:
+            record["steps"] = max(1, round(minutes * 60 / prepared.seconds_per_step))
+    return prepared
+
+
+class Keeper:
+    """Keeps the books of a run while it trains: log, checkpoints, pictures, and the user's wish to stop."""
+
+    def __init__(self, prepared: Prepared, trainer: Trainer, tensorboard: bool, first: bool) -> None:
+        self.folder, self.record, self.data = prepared.folder, prepared.record, prepared.data
+        self.trainer, self.first = trainer, first
+        self.stop = False
+        self.began, self.began_cpu, self.start_step = time.perf_counter(), time.process_time(), trainer.step_count
+        self.lines: list[str] = []
+        self.board = _board(self.folder) if tensorboard else None
+        self._truncate_log()
+
+    def __enter__(self) -> Keeper:
+        self._before = {}
+        for name in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not in the main thread: then nobody presses Ctrl-C here
+                self._before[name] = signal.signal(name, self._ask_to_stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+        if self.board is not None:
+            self.board.close()
+
+    def _ask_to_stop(self, number: int, _: Any) -> None:
+        if self.stop:  # asked twice: now
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.stop = True
+
+    def loop(self, checkpoint_seconds: float, watcher: Watcher | None) -> None:
+        """Train, log, save; at the end fit the prior and write the model."""
+        trainer, steps = self.trainer, self.trainer.steps
+        tick, picture = max(1, steps // TICKS), max(1, steps // PICTURES)
+        saved = shown = time.perf_counter()
+        for step in trainer.run():
+            last = step == steps
+            if step % tick == 0 or last:
+                trainer.check()
+                terms = self._log(step)
+                if watcher is not None:
+                    watcher(Tick(step, steps, terms, self._left(step)))
+                shown = time.perf_counter()
+            elif watcher is not None and time.perf_counter() - shown > 0.5:
+                watcher(Tick(step, steps, {}, self._left(step)))
+                shown = time.perf_counter()
+            if step % picture == 0 or last:
+                self._picture(step)
+            stop = bool(distributed.agree(float(self.stop)))
+            if last or stop or time.perf_counter() - saved > checkpoint_seconds:
+                trainer.check()
+                self._save(step)
+                saved = time.perf_counter()
+            if stop and not last:
+                raise Interrupted(
+                    f"{steps} steps", f"stopped after {step}; saved in {self.folder}", f"amalgan resume {self.folder}"
+                )
+        self._finish()
+
+    def _left(self, step: int) -> float:
+        done = step - self.start_step
+        return (time.perf_counter() - self.began) / done * (self.trainer.steps - step)
+
+    def _log(self, step: int) -> dict[str, float]:
+        weights = dict(self.trainer.signals.weights)
+        terms = self.trainer.signals.read()
+        line = {
+            "step": step,
+            "images": step * self.trainer.plan.batch,
+            **terms,
+            "weights": weights,
+            "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),
+            "cpu_seconds": round(time.process_time() - self.began_cpu + self._earlier["cpu_seconds"], 3),
+        }
+        if self.first:
+            with files.explained(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
+        if self.board is not None:
+            for name, value in terms.items():
+                self.board.add_scalar(f"loss/{name}", value, step)
+        return terms
+
+    def _truncate_log(self) -> None:
+        """Drop lines beyond the checkpoint: those steps are done again, and come out the same."""
+        path, self._earlier = self.folder / "log.jsonl", {"seconds": 0.0, "cpu_seconds": 0.0}
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(ValueError, KeyError):  # the last line may be half written
+                if json.loads(line)["step"] <= self.trainer.step_count:
+                    kept.append(line)
+        if kept:
+            self._earlier = {key: json.loads(kept[-1])[key] for key in self._earlier}
+        if self.first:
+            files.write_bytes(path, "".join(line + "\n" for line in kept).encode())
+
+    def _save(self, step: int) -> None:
+        if self.first:
+            checkpoints.write(self.folder / "checkpoints", self.trainer.state(), step)
+
+    @torch.no_grad()
+    def _picture(self, step: int) -> None:
+        if not self.first:
+            return
+        with self.trainer.averaged_model() as model:
+            made = model.sample(64 if self.data.spec.modality == "images" else 2000, seed=0, prior="standard").cpu()
+        (self.folder / "samples").mkdir(exist_ok=True)
+        with files.explained(self.folder / "samples"):
+            show(made).save(self.folder / "samples" / f"step_{step:08d}.png")
+
+    def _finish(self) -> None:
+        if not self.first:
+            return
+        trainer = self.trainer
+        with trainer.averaged_model() as model:
+            model.eval()
+            examples = torch.arange(min(PRIOR_EXAMPLES, len(self.data.train)))
+            batches = (self.data.train.batch(index, trainer.device)[0] for index in examples.split(500))
+            model.fit_prior(batches, trainer.seed)
+            card = _card(self.record, self.folder)
+            save_pretrained(model, self.folder / "model", card)
+        if model.fitted is not None:
+            with files.explained(self.folder / "samples"):
+                show(model.sample(64, seed=0).cpu()).save(self.folder / "samples" / "final.png")
+
+
+# Small decisions
+
+
+def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
+    spec = record["spec"]
+    with torch.random.fork_rng():
+        torch.manual_seed(noise.key(record["seed"], "weights"))
+        plan = recipes.plan(
+            record["recipe"], Spec(spec["modality"], tuple(spec["shape"]), tuple(spec["classes"])), record["arguments"]
+        )
+    plan = replace(plan, precision=_precision(record["precision"], plan, record["device"]))
+    if plan.batch > len(data.train):
+        plan = replace(plan, batch=len(data.train))
+    return Trainer(plan, data.train, steps, record["seed"], record["device"], record["clip"])
+
+
+def _time_a_step(record: dict[str, Any], data: Data) -> float:
+    """Seconds per step: the median of a few, after a warm-up, on a trainer that is thrown away."""
+    trainer, times = _trainer(record, data, max(record["steps"], 100)), []
+    for _ in range(20):
+        start = time.perf_counter()
+        trainer.step()
+        times.append(time.perf_counter() - start)
+        if len(times) > 4 and sum(times) > 2.0:
+            break
+    # the mean, not the median, since lazy penalties make every so-manieth step a long one
+    return sum(times[2:]) / len(times[2:])
+
+
+def _check_budget(steps: int | None, minutes: float | None) -> None:
+    if steps is not None and minutes is not None:
+        raise UsageError("a budget", "both --steps and --minutes", "write one of them")
+    if steps is not None and steps < 1:
+        raise UsageError("a budget", f"--steps {steps}", "write --steps 1 or more")
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise UsageError("a budget", f"--minutes {minutes}", "write --minutes greater than 0")
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, str | Path) and Path(data).exists()
+
+
+def _folder(out: str | Path | None, recipe: str, data: Data, seed: int) -> Path:
+    if out is not None:
+        if (Path(out) / "recipe.json").exists():
+            raise UsageError(f"a new run in {out}", "a run is there already", f"amalgan resume {out}, or another --out")
+        return Path(out)
+    name = re.sub(r"[^\w.-]+", "-", Path(data.name).name).strip("-") or "data"
+    taken = [path for path in _numbered(Path("runs") / f"{recipe}-{name}-seed{seed}") if not path.exists()]
+    return taken[0]
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return (path if i == 1 else path.with_name(f"{path.name}-{i}") for i in range(1, 10_000))
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError("a device", repr(device), "write auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}", "this torch sees no CUDA device", "write --device cpu")
+    return device
+
+
+def _threads(threads: int | None, spec: Spec) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is not None:
+        if not 1 <= threads <= 4 * cores:
+            raise UsageError(f"--threads {threads}", f"this machine has {cores} cores", f"write 1 to {cores}")
+        return threads
+    # Small layers lose more to waiting for each other than they win: on points and on 8 px digits one thread is fastest.
+    # A rule, not a timing: the number of threads changes rounding, and the same command should give the same numbers.
+    small = math.prod(spec.shape) <= 512
+    return 1 if small else max(1, min(THREADS, cores // distributed.world()))
+
+
+def _precision(wanted: str, plan: Plan, device: str) -> str:
+    if wanted not in ("auto", "bf16", "fp32"):
+        raise UsageError("a precision", repr(wanted), "write auto, bf16 or fp32")
+    if wanted != "auto":
+        return wanted
+    able = torch.cuda.is_bf16_supported() if device.startswith("cuda") else _cpu_has_bf16()
+    return plan.precision if able else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether bf16 convolutions run in hardware; emulated ones are slower than fp32."""
+    return "amx_bf16" in _cpu_flags() or "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> set[str]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return set(line.split())
+    return set()
+
+
+@contextlib.contextmanager
+def _memory_explained(record: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not short:
+            raise
+        batch = record["arguments"].get("batch", 64)
+        raise AmalganError(
+            f"training {record['recipe']} with batches of {batch}",
+            "the memory does not suffice",
+            f"write --batch {max(2, batch // 2)}, or a smaller --width",
+        ) from error
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("--tensorboard", "tensorboard is not installed", "pip install 'amalgan[track]'") from None
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _card(record: dict[str, Any], folder: Path) -> str:
+    arguments = "\n".join(f"| {name} | {value} |" for name, value in record["arguments"].items())
+    train, validation, test = record["data"]["sizes"]
+    shape = "x".join(map(str, record["spec"]["shape"]))
+    return f"""---
+library_name: amalgan
+tags: [{record["recipe"]}, generative]
+---
+# {record["recipe"]} on {record["data"]["name"]}
+
+Trained for {record["steps"]} steps with seed {record["seed"]} on {train} {record["spec"]["modality"]} of shape {shape}
+({validation} held out for validation, {test} for tests). Data fingerprint `{record["data"]["fingerprint"]}`.
+
+    import amalgan
+    run = amalgan.load("{folder}")
+    x = run.sample(64)
+
+## Settings
+
+| argument | value |
+|---|---|
+{arguments}
+
+## Limits
+
+It knows only what its training data showed. Judge it before use: `amalgan evaluate {folder}` prints quality and
+diversity with floors and ceilings, and how close samples come to training examples.
+"""
