@@ -1,14 +1,15 @@
 """Fidelity and diversity apart: precision, recall, density, coverage.
 
-R_k(x, X) is the distance of x to its k-th nearest other item of X. Balls of that radius around the items stand for the set's support.
+R_k(x, X) is the distance of x to its k-th nearest other item of X. Balls of that radius around the items stand for the
+set's support.
 
     precision = share of fakes inside at least one real ball             Kynkaanniemi et al. 2019
     recall    = share of reals inside at least one fake ball
     density   = mean over fakes of (number of real balls they lie in) / k    Naeem et al. 2020; may exceed 1
     coverage  = share of reals with at least one fake in their own ball
 
-A model collapsed onto good images has precision 1 and recall 0; a model that sprays noise over everything the other way round.
-Real against real gives precision = recall near 1, density near 1 and coverage near 1 - 2^-k (0.97 at k = 5).
+A model collapsed onto good images has precision 1 and recall 0; a model that sprays noise over everything the other way
+round. Real against real gives precision = recall near 1, density near 1 and coverage near 1 - 2^-k (0.97 at k = 5).
 """
 
 from __future__ import annotations

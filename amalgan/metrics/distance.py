@@ -1,11 +1,13 @@
 """Distances between two clouds of features: Frechet and kernel.
 
-    frechet = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^1/2 C_2 C_1^1/2)^1/2)        Heusel et al. 2017; Dowson & Landau 1982
+    frechet = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^1/2 C_2 C_1^1/2)^1/2)       Heusel et al. 2017; Dowson & Landau 1982
     kernel  = E k(x, x') + E k(y, y') - 2 E k(x, y),  k(x, y) = (x.y / d + 1)^3   Binkowski et al. 2018, unbiased
 
-m, C are the means and covariances of the two clouds. The matrix under the outer root is symmetric and positive, so its root's trace
-is the sum of the roots of its eigenvalues: no iteration, no complex numbers, no singular case. Everything is in float64 and passes
-over the features in blocks. Frechet is biased upwards at small n (with n <= d badly so): compare only at equal n, beside its floor.
+m, C are the means and covariances of the two clouds. The matrix under the outer root is symmetric and positive, so its
+root's trace
+is the sum of the roots of its eigenvalues: no iteration, no complex numbers, no singular case. Everything is in float64
+    and passes over the features in blocks. Frechet is biased upwards at small n (with n <= d badly so): compare only at
+    equal n, beside its floor.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def moments(features: Tensor) -> Moments:
 
 
 def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
-    """The Frechet distance of two clouds `(n, d)`, `(m, d)` or of their moments; squared units of the features, >= 0."""
+    """The Frechet distance of two clouds `(n, d)`, `(m, d)` or of their moments; squared units of features, >= 0."""
     a = a if isinstance(a, Moments) else moments(a)
     b = b if isinstance(b, Moments) else moments(b)
     if a.mean.shape != b.mean.shape:
@@ -72,10 +74,10 @@ def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
 
 
 def kernel(a: Tensor, b: Tensor, subset: int = 1000, seed: int = 0) -> Estimate:
-    """The kernel distance of two clouds `(n, d)`, `(m, d)` (polynomial kernel of degree 3, unbiased: it may fall below zero).
+    """The kernel distance of two clouds `(n, d)`, `(m, d)`, unbiased: between equal laws it may fall below zero.
 
-    Both clouds are shuffled and cut into disjoint subsets; the value is the mean over pairs of subsets and, the pairs being
-    independent, its standard error is their deviation over the root of their number.
+    Both clouds are shuffled and cut into disjoint subsets; the value is the mean over pairs of subsets and, the pairs
+    being independent, its standard error is their deviation over the root of their number.
 
     Arguments:
         subset: rows in a subset; made smaller where there would be fewer than five subsets.
@@ -91,14 +93,16 @@ def kernel(a: Tensor, b: Tensor, subset: int = 1000, seed: int = 0) -> Estimate:
     n = min(len(a), len(b))
     size = max(2, min(subset, n // 5))
     generator = torch.Generator().manual_seed(seed)
-    rows = zip(torch.randperm(len(a), generator=generator).split(size), torch.randperm(len(b), generator=generator).split(size))
+    rows = zip(
+        torch.randperm(len(a), generator=generator).split(size), torch.randperm(len(b), generator=generator).split(size)
+    )
     values = torch.tensor([kernel_u_statistic(a[i], b[j]) for i, j in list(rows)[: n // size]], dtype=torch.float64)
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return Estimate(float(values.mean()), error)
 
 
 def kernel_u_statistic(x: Tensor, y: Tensor) -> float:
-    """The unbiased squared discrepancy of rows `(n, d)` and `(m, d)`: no row is compared with itself. Memory n x BLOCK."""
+    """The unbiased squared discrepancy of rows `(n, d)` and `(m, d)`: no row is compared with itself."""
     n, m, d = len(x), len(y), x.shape[1]
 
     def total(u: Tensor, v: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Inception-v3 as the Frechet inception distance knows it (Szegedy et al. 2016; weights of Heusel et al. 2017).
 
-The network of 2015-12-05 differs from the textbook one in three places: average pools leave the padding out of the mean, the last
-block pools by maximum, and the classifier has 1,008 outputs (not needed here). Names of weights are those of the well-known port of
-these weights to torch, so that its state dict fits as it is. Input `(B, 3, H, W)` in [0, 1], output `(B, 2048)`: the last pooling.
+The network of 2015-12-05 differs from the textbook one in three places: average pools leave the padding out of the
+mean, the last block pools by maximum, and the classifier has 1,008 outputs (not needed here). Names of weights are
+those of the well-known port of these weights to torch, so that its state dict fits as it is. Input `(B, 3, H, W)` in
+[0, 1], output `(B, 2048)`: the last pooling.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ SIZE = 299
 class Conv(nn.Module):
     """Convolution without bias, batch normalisation (eps 0.001), relu."""
 
-    def __init__(self, channels: int, out: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = True) -> None:
+    def __init__(
+        self, channels: int, out: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = True
+    ) -> None:
         super().__init__()
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (kernel[0] // 2, kernel[1] // 2) if pad else (0, 0)
@@ -39,7 +42,11 @@ class MixedA(nn.Module):
         super().__init__()
         self.branch1x1 = Conv(channels, 64, 1)
         self.branch5x5_1, self.branch5x5_2 = Conv(channels, 48, 1), Conv(48, 64, 5)
-        self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3 = Conv(channels, 64, 1), Conv(64, 96, 3), Conv(96, 96, 3)
+        self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3 = (
+            Conv(channels, 64, 1),
+            Conv(64, 96, 3),
+            Conv(96, 96, 3),
+        )
         self.branch_pool = Conv(channels, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,8 +76,16 @@ class MixedC(nn.Module):
         super().__init__()
         wide, tall = (1, 7), (7, 1)
         self.branch1x1 = Conv(channels, 192, 1)
-        self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = Conv(channels, c, 1), Conv(c, c, wide), Conv(c, 192, tall)
-        self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3 = Conv(channels, c, 1), Conv(c, c, tall), Conv(c, c, wide)
+        self.branch7x7_1, self.branch7x7_2, self.branch7x7_3 = (
+            Conv(channels, c, 1),
+            Conv(c, c, wide),
+            Conv(c, 192, tall),
+        )
+        self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3 = (
+            Conv(channels, c, 1),
+            Conv(c, c, tall),
+            Conv(c, c, wide),
+        )
         self.branch7x7dbl_4, self.branch7x7dbl_5 = Conv(c, c, tall), Conv(c, 192, wide)
         self.branch_pool = Conv(channels, 192, 1)
 
@@ -103,7 +118,11 @@ class MixedE(nn.Module):
         self.by_maximum = by_maximum
         wide, tall = (1, 3), (3, 1)
         self.branch1x1 = Conv(channels, 320, 1)
-        self.branch3x3_1, self.branch3x3_2a, self.branch3x3_2b = Conv(channels, 384, 1), Conv(384, 384, wide), Conv(384, 384, tall)
+        self.branch3x3_1, self.branch3x3_2a, self.branch3x3_2b = (
+            Conv(channels, 384, 1),
+            Conv(384, 384, wide),
+            Conv(384, 384, tall),
+        )
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(channels, 448, 1), Conv(448, 384, 3)
         self.branch3x3dbl_3a, self.branch3x3dbl_3b = Conv(384, 384, wide), Conv(384, 384, tall)
         self.branch_pool = Conv(channels, 192, 1)
@@ -126,7 +145,7 @@ class MixedE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Images `(B, 1 or 3, H, W)` in [0, 1] to features `(B, 2048)`; grey is repeated, sizes are resized to 299 (bilinear)."""
+    """Images `(B, 1 or 3, H, W)` in [0, 1] to features `(B, 2048)`; grey is repeated, sizes become 299 (bilinear)."""
 
     def __init__(self) -> None:
         super().__init__()

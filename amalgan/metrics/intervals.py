@@ -1,11 +1,12 @@
 """How sure is a number: intervals over seeds, over items, and of paired differences.
 
-Over m seeds with values v_1..v_m, mean v and sample deviation s, the interval is v +- t * s / sqrt(m), where t is the quantile of
-Student's distribution with m - 1 degrees of freedom. Two recipes run on the same seeds are compared by the interval of their
+Over m seeds with values v_1..v_m, mean v and sample deviation s, the interval is v +- t * s / sqrt(m), where t is the
+quantile of Student's distribution with m - 1 degrees of freedom. Two recipes run on the same seeds are compared by the
+interval of their
 paired differences: the seed's own luck (data order, initial weights) then cancels.
 
-The quantile needs no table. For a whole number v of degrees of freedom, with theta = atan(t / sqrt(v)), the probability of |T| < t is
-a finite sum (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4), and bisection inverts it.
+The quantile needs no table. For a whole number v of degrees of freedom, with theta = atan(t / sqrt(v)), the probability
+of |T| < t is a finite sum (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4), and bisection inverts it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from amalgan.errors import UsageError
 
 
 class Interval(NamedTuple):
-    """A value with the bounds of its interval and the number n of seeds or items behind it; one seed alone has infinite bounds."""
+    """A value, the bounds of its interval and the number n of seeds or items; one seed alone has infinite bounds."""
 
     value: float
     low: float
@@ -39,7 +40,9 @@ def t_probability(t: float, degrees: int) -> float:
     cos, sin = math.cos(theta), math.sin(theta)
     odd = degrees % 2
     total, term = 0.0, (cos if odd else 1.0)
-    for j in range(1 + odd, degrees, 2):  # terms cos^(j-1) with coefficients 2*4*.. / 3*5*.. (odd) or 1*3*.. / 2*4*.. (even)
+    for j in range(
+        1 + odd, degrees, 2
+    ):  # terms cos^(j-1) with coefficients 2*4*.. / 3*5*.. (odd) or 1*3*.. / 2*4*.. (even)
         total += term
         term *= cos * cos * j / (j + 1)
     return 2 / math.pi * (theta + sin * total) if odd else sin * total
@@ -87,7 +90,7 @@ def difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95)
 
 
 def clearly_better(a: Sequence[float], b: Sequence[float], lower_is_better: bool, confidence: float = 0.95) -> bool:
-    """Whether a beats b beyond chance: the paired t-interval lies wholly on the better side of zero. Never true on one seed."""
+    """Whether a beats b beyond chance: the paired t-interval lies on the better side of zero. Never on one seed."""
     interval = difference(a, b, confidence)
     return interval.high < 0 if lower_is_better else interval.low > 0
 

@@ -1,7 +1,7 @@
 """What probability does a model with an encoder give to data it has not seen?
 
-    log p(x) >= E_q log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x),  z_1..z_k ~ q(z|x)       Burda et al. 2016; exact as k grows
-    ELBO      = E_q log p(x|z) - KL(q(z|x) || p(z))                                     the same at k = 1
+    log p(x) >= E_q log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x),  z_1..z_k ~ q(z|x)    Burda et al. 2016; exact as k grows
+    ELBO      = E_q log p(x|z) - KL(q(z|x) || p(z))    the same at k = 1
     active    = number of latent dimensions j with Var_x(E_q z_j) > 0.01                Burda et al. 2016
 
 All in nats per example with every constant included. k is part of the number: state it wherever the number stands.
@@ -11,7 +11,6 @@ The prior p(z) is any object with `log_prob(z)`, `(B, d) -> (B,)`; the standard 
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,6 +18,8 @@ from torch import Tensor
 
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.reconstruction import device_of
+from amalgan.models.priors import StandardNormal
+from amalgan.noise import generator
 
 
 class Prior(Protocol):
@@ -26,13 +27,6 @@ class Prior(Protocol):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """`(B, d) -> (B,)`, nats."""
-
-
-class StandardNormal:
-    """N(0, I): log p(z) = -1/2 (|z|^2 + d log 2 pi)."""
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
 class Latents(NamedTuple):
@@ -55,10 +49,12 @@ def importance_sampled_nll(
 
     -(logsumexp_i [log p(x|z_i) + log p(z_i) - log q(z_i|x)] - log k)
 
-    The noise of image i depends on `seed` and i alone, not on the batches. The encoder runs once per image, not once per sample.
+    The noise of image i depends on `seed` and i alone, not on the batches. The encoder runs once per image, not once
+    per sample.
 
     Arguments:
-        model: with `posterior(x)`, whose `sample(epsilon)` and `log_prob(z)` accept `(S, B, d)`, and `log_likelihood(x, z)`.
+        model: with `posterior(x)`, whose `sample(epsilon)` and `log_prob(z)` accept `(S, B, d)`, and `log_likelihood(x,
+            z)`.
         x: `(N, *shape)`.
         k: importance samples per image.
         at_once: pairs of image and sample decoded in one pass: this bounds the memory.
@@ -73,7 +69,7 @@ def importance_sampled_nll(
             "fewer than one sample" if k < 1 else "a model without an encoder: it has no posterior to sample from",
             "use k >= 1 and a model of the VAE family",
         )
-    prior, device = prior or StandardNormal(), device_of(model)
+    prior, device = prior or StandardNormal(model.latent), device_of(model)
     images, samples = max(1, at_once // k), min(k, at_once)
     result = []
     for start in range(0, len(x), images):
@@ -102,7 +98,7 @@ def importance_sampled_nll(
 
 @torch.no_grad()
 def latents(model: Any, x: Tensor, seed: int = 0, batch: int = 500) -> Latents:
-    """Distortion, KL per dimension (closed form, against N(0, I)) and posterior means of x `(N, *shape)`, one z an image."""
+    """Distortion (one z an image), KL per dimension (closed form, against N(0, I)) and posterior means of x."""
     device, parts = device_of(model), []
     for start in range(0, len(x), batch):
         part = x[start : start + batch].to(device)
@@ -115,11 +111,10 @@ def latents(model: Any, x: Tensor, seed: int = 0, batch: int = 500) -> Latents:
 
 
 def active_units(mean: Tensor, threshold: float = 0.01) -> int:
-    """Number of latent dimensions whose posterior mean `(N, d)` varies over the data by more than `threshold` (variance)."""
+    """Number of latent dimensions whose posterior mean `(N, d)` has a variance over the data above `threshold`."""
     return int((mean.var(0) > threshold).sum())
 
 
 def _noise(seed: int, index: int, k: int, d: int) -> Tensor:
     """The `(k, d)` normal numbers of image `index`: a stream of its own, whatever the batch."""
-    mixed = zlib.crc32(f"{seed}/{index}".encode())  # the CPU generator reads only the low 32 bits of a seed
-    return torch.randn(k, d, generator=torch.Generator().manual_seed(mixed))
+    return torch.randn(k, d, generator=generator(seed, "importance", index))

@@ -3,11 +3,11 @@
 With D(x) the distance of x to its nearest training item, over samples s and held-out items h of equal number:
 
     ratio = median D(s) / median D(h)          about 1: samples are as far from the training data as unseen data are
-    share = share of samples with D(s) < Q_q   Q_q: the q-quantile of D(h); about q for a model that does not copy, 1 for one that does
+    share = share of samples with D(s) < Q_q   Q_q: the q-quantile of D(h); about q unless the model copies, then 1
 
-Blurred samples are near everything in pixel space: a ratio somewhat below 1 with a small share is blur, a large share is copying.
-Near-duplicates among samples are calibrated alike: two samples count as one if closer than all but a share q of real images are
-to another real image, at equal n.
+Blurred samples are near everything in pixel space: a ratio somewhat below 1 with a small share is blur, a large share
+is copying. Near-duplicates among samples are calibrated alike: two samples count as one if closer than all but a share
+q of real images are to another real image, at equal n.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from amalgan.metrics.neighbours import Items, nearest
 
 
 class Memorisation(NamedTuple):
-    """Distance ratio, share of samples nearer to training data than a share `quantile` of held-out items, and exact copies."""
+    """Distance ratio, share of samples nearer to the training data than all but few held-out items, exact copies."""
 
     ratio: float
     share: float
     copies: float
     quantile: float
-    index: Tensor  # (n,) the nearest training item of each sample, to be looked at
+    neighbour: Tensor  # (n,) the nearest training item of each sample, to be looked at
 
 
 class Uniqueness(NamedTuple):
-    """Share of samples without a near-duplicate, share of exactly distinct samples, and the distance below which two count as one."""
+    """Share of samples without a near-duplicate, share of distinct ones, distance below which two count as one."""
 
     unique: float
     distinct: float
@@ -40,11 +40,15 @@ class Uniqueness(NamedTuple):
 
 
 def distances_to(x: Tensor, y: Tensor | Items) -> tuple[Tensor, Tensor]:
-    """Distance `(n,)` and index `(n,)` of the nearest item of y to each of x `(n, ...)`: searched in float32, the winner exact."""
+    """Distance and index `(n,)` of y's nearest item to each of x `(n, ...)`: searched in float32, the winner exact."""
     _, index = nearest(x, y, dtype=torch.float32)
     index = index[:, 0]
-    winners = torch.cat([(y[part] if isinstance(y, Tensor) else y.batch(part)[0]).flatten(1) for part in index.split(1024)])
-    return torch.cat([(u.double() - v.double()).norm(dim=1) for u, v in zip(x.flatten(1).split(1024), winners.split(1024))]), index
+    winners = torch.cat(
+        [(y[part] if isinstance(y, Tensor) else y.batch(part)[0]).flatten(1) for part in index.split(1024)]
+    )
+    return torch.cat(
+        [(u.double() - v.double()).norm(dim=1) for u, v in zip(x.flatten(1).split(1024), winners.split(1024))]
+    ), index
 
 
 def memorisation(
@@ -75,7 +79,7 @@ def memorisation(
         share=float((of_samples < torch.quantile(of_held_out, quantile)).double().mean()),
         copies=float((of_samples == 0).double().mean()),
         quantile=quantile,
-        index=index,
+        neighbour=index,
     )
 
 
@@ -85,7 +89,7 @@ def near_duplicate_threshold(real: Tensor, quantile: float = 0.01) -> float:
 
 
 def uniqueness(samples: Tensor, threshold: float) -> Uniqueness:
-    """Share of samples `(n, ...)` that have no other sample nearer than `threshold` (see `near_duplicate_threshold`)."""
+    """Share of samples `(n, ...)` with no other sample nearer than `threshold` (see `near_duplicate_threshold`)."""
     distinct = torch.unique(samples.flatten(1), dim=0)
     if threshold > 0:
         unique = float((_to_nearest_other(samples) >= threshold).double().mean())
@@ -97,5 +101,8 @@ def uniqueness(samples: Tensor, threshold: float) -> Uniqueness:
 def _to_nearest_other(x: Tensor) -> Tensor:
     _, index = nearest(x, dtype=torch.float32)
     return torch.cat(
-        [(u.double() - x[i].flatten(1).double()).norm(dim=1) for u, i in zip(x.flatten(1).split(1024), index[:, 0].split(1024))]
+        [
+            (u.double() - x[i].flatten(1).double()).norm(dim=1)
+            for u, i in zip(x.flatten(1).split(1024), index[:, 0].split(1024))
+        ]
     )

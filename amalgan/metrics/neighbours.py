@@ -2,8 +2,9 @@
 
     d^2(x, y) = |x|^2 + |y|^2 - 2 x.y        after moving the origin to the middle of the references
 
-The right side loses what the two norms share: a squared distance below `rounding * (|x|^2 + |y|^2)` is noise and is set to zero, so
-that copies are at distance 0. Tiles are at most 1,024 x 8,192: 64 MiB in float64, whatever the number of items.
+The right side loses what the two norms share: a squared distance below `rounding * (|x|^2 + |y|^2)` is noise and is set
+to zero, so that copies are at distance 0. Tiles are at most 1,024 x 8,192: 64 MiB in float64, whatever the number of
+items.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Items(Protocol):
 
 
 def blocks(items: Tensor | Items, size: int) -> Iterator[tuple[int, Tensor]]:
-    """Start index and items as rows `(block, D)`, for a tensor `(N, ...)` or a data split; a split is never held as floats in full."""
+    """Start index and rows `(block, D)` of a tensor `(N, ...)` or a data split, never held as floats in full."""
     for start in range(0, len(items), size):
         stop = min(start + size, len(items))
         part = items[start:stop] if isinstance(items, Tensor) else items.batch(torch.arange(start, stop))[0]
@@ -45,7 +46,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def tiles(
     x: Tensor | Items, y: Tensor | Items, dtype: torch.dtype = torch.float64
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """All squared distances of x's rows to y's rows as tiles (row start, column start, `(rows, columns)`), columns outermost."""
+    """All squared distances of x's rows to y's as tiles (row start, column start, `(rows, columns)`)."""
     origin: Tensor | None = None
     for j, right in blocks(y, COLUMNS):
         right = right.to("cpu", dtype)
@@ -66,7 +67,8 @@ def nearest(
     Arguments:
         x: `(N, ...)`, rows after flattening.
         y: `(M, ...)`; None searches x itself and leaves out each item's distance to itself.
-        dtype: of the search. float32 is about twice as fast and orders neighbours to about 1e-3 of a typical image's norm.
+        dtype: of the search. float32 is about twice as fast and orders neighbours to about 1e-3 of a typical image's
+            norm.
 
     Raises:
         UsageError: fewer than k neighbours are there.

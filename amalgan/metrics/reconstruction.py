@@ -25,7 +25,10 @@ def pixel_error(x: Tensor, reconstruction: Tensor) -> float:
             f"x {tuple(x.shape)} and reconstruction {tuple(reconstruction.shape)}",
             "pass two non-empty tensors of one shape",
         )
-    return sum(float((u.double() - v.double()).square().sum()) for u, v in zip(x.split(1024), reconstruction.split(1024))) / x.numel()
+    return (
+        sum(float((u.double() - v.double()).square().sum()) for u, v in zip(x.split(1024), reconstruction.split(1024)))
+        / x.numel()
+    )
 
 
 @torch.no_grad()

@@ -14,6 +14,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from amalgan.models.priors import StandardNormal
+
 
 @dataclass
 class FakeSplit:
@@ -41,9 +43,12 @@ class FakeData:
     spec: SimpleNamespace
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    known: SimpleNamespace | None = None
 
 
-def data_of(name: str, x: Tensor, c: Tensor | None, test: int, validation: int = 0, modality: str = "images") -> FakeData:
+def data_of(
+    name: str, x: Tensor, c: Tensor | None, test: int, validation: int = 0, modality: str = "images"
+) -> FakeData:
     """Cut x into test (first), validation and train."""
     parts = [slice(test + validation, None), slice(test, test + validation), slice(0, test)]
     splits = [FakeSplit(x[p], None if c is None else c[p]) for p in parts]
@@ -70,7 +75,9 @@ def idx(folder: str) -> FakeData:
     def read(kind: str) -> tuple[Tensor, Tensor]:
         images = bytearray(gzip.decompress((root / f"{kind}-images-idx3-ubyte.gz").read_bytes())[16:])
         labels = bytearray(gzip.decompress((root / f"{kind}-labels-idx1-ubyte.gz").read_bytes())[8:])
-        return torch.frombuffer(images, dtype=torch.uint8).view(-1, 1, 28, 28), torch.frombuffer(labels, dtype=torch.uint8).long()
+        return torch.frombuffer(images, dtype=torch.uint8).view(-1, 1, 28, 28), torch.frombuffer(
+            labels, dtype=torch.uint8
+        ).long()
 
     (x, c), (u, d) = read("train"), read("t10k")
     data = data_of(folder, x, c, test=0, validation=5000)
@@ -85,7 +92,7 @@ def ring(n: int = 6000, modes: int = 8, sigma: float = 0.01, seed: int = 0) -> F
     means = ring_means(modes)
     x = means[c] + sigma * torch.randn(n, 2, generator=generator)
     data = data_of("ring", x, None, test=n // 3, modality="points")
-    data.means, data.sigma = means, sigma
+    data.known = SimpleNamespace(means=means, sigma=sigma)
     return data
 
 
@@ -113,14 +120,18 @@ class Gaussian:
 
 
 class LinearGaussian(nn.Module):
-    """Probabilistic PCA: z ~ N(0, I), x | z ~ N(W z + b, s^2 I), W's columns orthogonal: the posterior is diagonal, log p(x) is known.
+    """Probabilistic PCA: z ~ N(0, I), x | z ~ N(W z + b, s^2 I), W's columns orthogonal.
+
+    The posterior is then diagonal, and log p(x) is known.
 
     `shift` and `widen` spoil the posterior, to see importance sampling mend it.
     """
 
     has_encoder = True
 
-    def __init__(self, shape: tuple[int, ...], latent: int, seed: int = 0, shift: float = 0.0, widen: float = 0.0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], latent: int, seed: int = 0, shift: float = 0.0, widen: float = 0.0
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         d = math.prod(shape)
@@ -136,6 +147,9 @@ class LinearGaussian(nn.Module):
         precision = 1 + self.w.square().sum(0) / self.s**2
         mean = (x.flatten(1) - self.b) @ self.w / self.s**2 / precision
         return Gaussian(mean + self.shift, (self.widen - precision.log()).expand_as(mean))
+
+    def prior(self, which: str) -> StandardNormal:
+        return StandardNormal(self.latent)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -24,7 +24,15 @@ def by_brute_force(real: Tensor, fake: Tensor, k: int) -> tuple[float, float, fl
     d = torch.cdist(real.double(), fake.double(), compute_mode="donot_use_mm_for_euclid_dist")
     inside = d <= reach(real)[:, None]
     recall = (d <= reach(fake)).any(1)
-    return tuple(float(v) for v in (inside.any(0).double().mean(), recall.double().mean(), inside.double().sum(0).mean() / k, inside.any(1).double().mean()))
+    return tuple(
+        float(v)
+        for v in (
+            inside.any(0).double().mean(),
+            recall.double().mean(),
+            inside.double().sum(0).mean() / k,
+            inside.any(1).double().mean(),
+        )
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -77,7 +85,8 @@ def test_noise_everywhere_has_low_precision() -> None:
 
 
 def test_real_against_real_is_as_published() -> None:
-    # Expected coverage of one law against itself is 1 - 2^-k for n = m large (Naeem et al. 2020): 31/32, s.d. about 0.006 here.
+    # Expected coverage of one law against itself is 1 - 2^-k for n = m large (Naeem et al. 2020): 31/32, s.d. about
+    # 0.006 here.
     found = coverage(normal(2000, 6, 0), normal(2000, 6, 1), k=5)
     assert found.coverage == pytest.approx(31 / 32, abs=0.025)
     assert found.density == pytest.approx(1, abs=0.1)

@@ -59,7 +59,9 @@ def pair(n: int = 300) -> tuple[Tensor, Tensor]:
 
 def test_frechet_equals_torchmetrics() -> None:
     a, b = pair()
-    oracle = FrechetInceptionDistance(feature=Flat(), normalize=False, input_img_size=(3, 2, 2)).set_dtype(torch.float64)
+    oracle = FrechetInceptionDistance(feature=Flat(), normalize=False, input_img_size=(3, 2, 2)).set_dtype(
+        torch.float64
+    )
     oracle.update(a.view(-1, 3, 2, 2).double(), real=True)
     oracle.update(b.view(-1, 3, 2, 2).double(), real=False)
     assert frechet(a, b) == pytest.approx(float(oracle.compute()), rel=1e-6)
@@ -74,15 +76,22 @@ def test_kernel_equals_torchmetrics() -> None:
 
 
 def test_kernel_by_hand() -> None:
-    # d = 1, x = {0, 1}, y = {1, 2}: k = (xy + 1)^3; within x: k(0, 1) = 1; within y: k(1, 2) = 27; across: (1 + 1 + 8 + 27) / 4.
+    # d = 1, x = {0, 1}, y = {1, 2}: k = (xy + 1)^3; within x: k(0, 1) = 1; within y: k(1, 2) = 27; across: (1 + 1 + 8 +
+    # 27) / 4.
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [2.0]])
     assert kernel_u_statistic(x, y) == pytest.approx(1 + 27 - 2 * 37 / 4)
 
 
 def test_kernel_is_unbiased_and_its_error_is_honest() -> None:
-    # 40 draws of two clouds of one law. The mean is within 4 standard errors of zero (false alarms: 6e-5) and so is each draw's
-    # ratio to its own stated error, five subsets each, within 12 (t with 4 degrees: 3e-4 a draw).
-    draws = [kernel(torch.randn(250, 4, generator=torch.Generator().manual_seed(s)), torch.randn(250, 4, generator=torch.Generator().manual_seed(s + 999))) for s in range(40)]
+    # 40 draws of two clouds of one law. The mean is within 4 standard errors of zero (false alarms: 6e-5) and so is
+    # each draw's ratio to its own stated error, five subsets each, within 12 (t with 4 degrees: 3e-4 a draw).
+    draws = [
+        kernel(
+            torch.randn(250, 4, generator=torch.Generator().manual_seed(s)),
+            torch.randn(250, 4, generator=torch.Generator().manual_seed(s + 999)),
+        )
+        for s in range(40)
+    ]
     values = torch.tensor([d.value for d in draws])
     assert abs(values.mean()) < 4 * values.std() / math.sqrt(40)
     assert max(abs(d.value / d.standard_error) for d in draws) < 12

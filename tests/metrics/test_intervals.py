@@ -29,7 +29,9 @@ def test_seed_interval_by_hand() -> None:
     # mean 2, s = 1, m = 3: half width 4.302653 / sqrt(3)
     value, low, high, n = seed_interval([1.0, 2.0, 3.0])
     assert (value, n) == (2.0, 3)
-    assert high - value == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6) and value - low == pytest.approx(high - value)
+    assert high - value == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6) and value - low == pytest.approx(
+        high - value
+    )
 
 
 def test_one_seed_says_nothing() -> None:

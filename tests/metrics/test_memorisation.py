@@ -27,7 +27,7 @@ def test_a_model_that_copies_is_seen() -> None:
     copies = data.train.x[:400] + 1e-3 * torch.randn(400, 1, 8, 8, generator=generator)
     found = memorisation(copies, data.train, data.test.x)
     assert found.share == 1 and found.ratio < 0.05 and found.copies == 0
-    assert found.index.tolist() == list(range(400))
+    assert found.neighbour.tolist() == list(range(400))
     assert memorisation(data.train.x[:50], data.train, data.test.x).copies == 1
 
 

@@ -1,0 +1,363 @@
+"""Everything that can be said of one model on one data set, as rows.
+
+Real and generated sets have the same size n, recorded in each row. Beside each value stand two anchors, got by the same
+code:
+
+    floor     the real data themselves: n training items in the place of the samples, against n held-out items; for
+              reconstructions 0. The best that can be expected at this n.
+    ceiling   what needs no model: each image with its pixels shuffled (each coordinate of points shuffled over the
+              points), and the mean image as reconstruction. Whatever is not clearly better than this has learned
+              nothing.
+
+"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness the
+trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
+training items themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from amalgan.errors import AmalganError, UsageError
+from amalgan.metrics import features as feature_networks
+from amalgan.metrics.coverage import coverage, radii
+from amalgan.metrics.distance import Moments, frechet, kernel, moments
+from amalgan.metrics.features import Features
+from amalgan.metrics.likelihood import active_units, importance_sampled_nll, latents
+from amalgan.metrics.memorisation import distances_to, memorisation, near_duplicate_threshold, uniqueness
+from amalgan.metrics.modes import SAMPLES, class_modes, mixture_modes
+from amalgan.metrics.reconstruction import mean_item, pixel_error, reconstruct
+from amalgan.noise import generator
+
+
+class Meaning(NamedTuple):
+    """Unit, whether lower or higher is better, and one plain sentence."""
+
+    unit: str
+    better: str
+    meaning: str
+
+
+METRICS = {
+    "pixel_mse": Meaning(
+        "per pixel", "lower", "Mean squared difference between a held-out image and its reconstruction."
+    ),
+    "distortion": Meaning(
+        "nats", "lower", "Minus log p(x|z): what the decoder misses of a held-out image, given its code."
+    ),
+    "kl": Meaning(
+        "nats", "lower", "What the code of one image costs; a price, not a quality: read it beside the distortion."
+    ),
+    "elbo": Meaning(
+        "nats", "higher", "Minus distortion minus KL: a lower bound on the log probability of held-out data."
+    ),
+    "nll": Meaning(
+        "nats", "lower", "Minus log p(x) of held-out data by importance sampling: how surprised the model is."
+    ),
+    "active_units": Meaning("dimensions", "higher", "Latent dimensions whose code really changes with the image."),
+    "frechet_reconstruction": Meaning(
+        "features^2", "lower", "Frechet distance between reconstructions and real images."
+    ),
+    "frechet": Meaning(
+        "features^2", "lower", "Distance between samples and real images as two Gaussian clouds of features."
+    ),
+    "kernel": Meaning(
+        "features^6", "lower", "Distance between the same clouds without the Gaussian assumption, unbiased at any n."
+    ),
+    "precision": Meaning("share", "higher", "Share of samples that look like some real image: quality."),
+    "recall": Meaning("share", "higher", "Share of real images that look like some sample: diversity."),
+    "density": Meaning("ratio", "higher", "How deep samples lie among real images; 1 for real data."),
+    "coverage": Meaning(
+        "share", "higher", "Share of real images with a sample among their nearest neighbours: diversity, robust."
+    ),
+    "modes": Meaning("modes", "higher", "Modes (or classes) that got at least one good sample."),
+    "modes_strict": Meaning(
+        "modes", "higher", "Modes (or classes) that got at least half of their fair share of the samples."
+    ),
+    "quality": Meaning("share", "higher", "Share of samples within 3 sigma of a mode of the known density."),
+    "reverse_kl": Meaning(
+        "nats", "lower", "How unevenly the good samples spread over modes (or classes), against the real spread."
+    ),
+    "jsd": Meaning("nats", "lower", "The same unevenness, bounded by log 2."),
+    "uniqueness": Meaning("share", "higher", "Share of samples without a near-duplicate among the samples."),
+    "memorisation": Meaning(
+        "share", "lower", "Share of samples nearer to a training image than 99 % of unseen images are."
+    ),
+    "memorisation_ratio": Meaning(
+        "ratio", "higher", "Median distance to the training set, samples against unseen images."
+    ),
+    "memorisation_features": Meaning("share", "lower", "As memorisation, with distances between features."),
+}
+NEIGHBOURS = 5  # k of precision, recall, density and coverage
+QUANTILE = (
+    0.01  # of real nearest-neighbour distances: below it, two images count as near-duplicates, a sample as a copy
+)
+SEARCHED = 1000  # samples whose nearest training image is searched for: seconds, and 10 items below the quantile
+SLOW = 5000  # training items that a slow feature network looks at
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number with all that is needed to read it.
+
+    Arguments:
+        metric: a key of METRICS.
+        value, unit, better: "lower" or "higher".
+        floor, ceiling: best and trivial value at the same n, None where there is none.
+        n: items behind the value, the same number of real and generated ones.
+        prior: "fitted" or "standard" where samples or p(z) are involved, else "".
+        note: k, standard errors, warnings.
+        features: fingerprint of the feature network, "" where none is involved.
+    """
+
+    metric: str
+    value: float
+    unit: str
+    better: str
+    floor: float | None
+    ceiling: float | None
+    n: int
+    prior: str = ""
+    note: str = ""
+    features: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real side of the comparison: computed once, good for every model on this data, split, n and features."""
+
+    split: str
+    n: int
+    eyes: Features
+    train: Any
+    known: Any
+    classes: int
+    real: Tensor
+    real_features: Tensor
+    real_moments: Moments
+    real_radii: Tensor
+    train_features: Tensor
+    duplicate: float
+    held_out_distances: Tensor
+    held_out_feature_distances: Tensor
+    floor: dict[str, float] = field(default_factory=dict)
+    ceiling: dict[str, float] = field(default_factory=dict)
+
+
+def reference(data: Any, split: str = "test", n: int = 5000, features: Features | None = None) -> Reference:
+    """Real features, radii and distances, floors and ceilings at sample size n (less where the data are fewer).
+
+    Arguments:
+        split: "test", or "validation" while settings are chosen.
+        features: the feature network; by default what `features.choose` finds for the data, trained with seed 0.
+
+    Raises:
+        UsageError: unknown split, or too few items in it.
+    """
+    if split not in ("test", "validation"):
+        raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
+    held_out, train = getattr(data, split), data.train
+    n = min(n, len(held_out), len(train))
+    if n <= NEIGHBOURS:
+        raise UsageError(
+            f"an evaluation on the {split} split",
+            f"{n} items to compare with ({len(held_out)} held out, {len(train)} for training)",
+            f"give at least {NEIGHBOURS + 1} items in each, better a thousand",
+        )
+    eyes = features or feature_networks.choose(data)
+    real, learned = _pick(held_out, n, split), _pick(train, n, "train")
+    seen = torch.arange(len(train)) if eyes.quick else _order(len(train), "train")[:SLOW]
+    real_features, train_features = eyes(real), torch.cat([eyes(train.batch(i)[0]) for i in seen.split(1000)])
+    known, classes = getattr(data, "known", None), len(data.spec.classes)
+    ours = Reference(
+        split=split,
+        n=n,
+        eyes=eyes,
+        train=train,
+        known=known,
+        classes=classes,
+        real=real,
+        real_features=real_features,
+        real_moments=moments(real_features),
+        real_radii=radii(real_features, NEIGHBOURS),
+        train_features=train_features,
+        duplicate=near_duplicate_threshold(real, QUANTILE),
+        held_out_distances=distances_to(real[:SEARCHED], train)[0],
+        held_out_feature_distances=distances_to(real_features[:SEARCHED], train_features)[0],
+    )
+    floor = {name: value for name, (value, _) in sample_scores(learned, ours).items()}
+    ceiling = {name: value for name, (value, _) in sample_scores(shuffled(learned), ours).items()}
+    floor |= {"pixel_mse": 0.0, "frechet_reconstruction": 0.0}
+    floor |= {"memorisation": QUANTILE, "memorisation_ratio": 1.0, "memorisation_features": QUANTILE}
+    mean = mean_item(train).expand_as(real)
+    ceiling |= {"pixel_mse": pixel_error(real, mean), "frechet_reconstruction": frechet(ours.real_moments, eyes(mean))}
+    ceiling |= {"memorisation": 1.0, "memorisation_ratio": 0.0, "memorisation_features": 1.0}
+    ceiling |= {"uniqueness": 0.0, "active_units": 0.0}
+    return replace(ours, floor=floor, ceiling=ceiling)
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    *,
+    split: str = "test",
+    n: int = 5000,
+    seed: int = 0,
+    features: Features | None = None,
+    k_importance: int = 200,
+    n_importance: int = 200,
+    priors: Sequence[str] = ("fitted", "standard"),
+    against: Reference | None = None,
+) -> list[Row]:
+    """All metrics that apply to this model and these data.
+
+    Arguments:
+        model: of the contract: `sample`, `has_encoder`, and with an encoder `posterior`, `reconstruct`,
+            `log_likelihood`, `prior`.
+        data: with splits train, validation and test; nothing is ever fitted to the split that is judged on.
+        n: real and generated items (fewer where the data are fewer; recorded).
+        seed: of the samples and of the importance samples.
+        k_importance, n_importance: samples an image and images of the negative log-likelihood, its dearest part.
+        priors: to sample from; "fitted" is left out where none was fitted.
+        against: `reference(data, split, n, features)` where several models are judged: it is most of the work.
+
+    Raises:
+        AmalganError: the model's samples are NaN.
+    """
+    against = against or reference(data, split, n, features)
+    training = model.training
+    model.eval()
+    try:
+        rows = _reconstruction_rows(model, against) if model.has_encoder else []
+        available = [p for p in priors if p == "standard" or getattr(model, "fitted", None) is not None] or ["standard"]
+        if getattr(model, "has_density", model.has_encoder):
+            rows += _likelihood_rows(model, against, seed, k_importance, n_importance, available)
+        for prior in available:
+            samples = as_saved(model.sample(against.n, seed=seed, prior=prior).cpu().float())
+            scores = sample_scores(samples, against) | memorisation_scores(samples, against)
+            rows += [_row(name, *score, against, prior=prior) for name, score in scores.items()]
+    finally:
+        model.train(training)
+    return rows
+
+
+def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
+    """Value and note of each metric of samples `(n, *shape)` alone; floors and ceilings come from here too."""
+    eyes = against.eyes
+    seen = eyes(samples)
+    n, d = seen.shape
+    distance, p = (
+        kernel(against.real_features, seen),
+        coverage(against.real_features, seen, NEIGHBOURS, against.real_radii),
+    )
+    scores: dict[str, tuple[float, str]] = {
+        "frechet": (frechet(against.real_moments, seen), f"n = {n} <= {d} features: much too high" if n <= d else ""),
+        "kernel": (distance.value, f"standard error {distance.standard_error:.2g}"),
+    }
+    for name in ("precision", "recall", "density", "coverage"):
+        scores[name] = (getattr(p, name), f"k = {NEIGHBOURS}")
+    if against.known is not None:
+        m = mixture_modes(samples[:SAMPLES], against.known.means.cpu(), against.known.sigma)
+        note = f"of {len(against.known.means)}, {min(n, SAMPLES)} samples"
+        scores |= {"modes": (m.modes, note), "modes_strict": (m.modes_strict, note), "quality": (m.quality, "")}
+        scores |= {"reverse_kl": (m.reverse_kl, ""), "jsd": (m.jsd, "")}
+    elif eyes.head is not None:
+        c = class_modes(eyes.classes(seen), eyes.classes(against.real_features), against.classes)
+        note = f"of {against.classes} classes as {eyes.name} sees them"
+        scores |= {"modes": (c.modes, note), "modes_strict": (c.modes_strict, note), "reverse_kl": (c.kl, note)}
+    u = uniqueness(samples, against.duplicate)
+    scores["uniqueness"] = (u.unique, f"{u.distinct:.1%} exactly distinct")
+    return scores
+
+
+def memorisation_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
+    """Value and note of the metrics of memorisation of samples `(n, *shape)`, in pixels and in features."""
+    samples = samples[:SEARCHED]
+    some, seen = len(samples), against.eyes(samples)
+    m1 = memorisation(samples, against.train, against.real, QUANTILE, against.held_out_distances)
+    m2 = memorisation(seen, against.train_features, against.real_features, QUANTILE, against.held_out_feature_distances)
+    return {
+        "memorisation": (m1.share, f"{some} samples, pixels, {m1.copies:.1%} exact copies"),
+        "memorisation_ratio": (m1.ratio, f"{some} samples, pixels"),
+        "memorisation_features": (m2.share, f"{some} samples against {len(against.train_features)} training items"),
+    }
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """The trivial model: images `(n, C, H, W)` with their pixels in random order; points `(n, D)` column by column."""
+    source = generator("shuffled")
+    if x.ndim == 2:
+        return torch.stack([column[torch.randperm(len(x), generator=source)] for column in x.unbind(1)], 1)
+    flat = x.flatten(2)
+    order = torch.rand(len(x), 1, flat.shape[2], generator=source).argsort(2)
+    return flat.gather(2, order.expand_as(flat)).view_as(x)
+
+
+def as_saved(samples: Tensor) -> Tensor:
+    """Images `(n, C, H, W)` as they would be saved, in steps of 1/255 like the real ones; points as they are.
+
+    Raises:
+        AmalganError: NaN or infinity among the samples.
+    """
+    broken = int((~torch.isfinite(samples.flatten(1))).any(1).sum())
+    if broken:
+        raise AmalganError(
+            f"an evaluation of {len(samples)} samples",
+            f"NaN or infinity in {broken} of them",
+            "training diverged: evaluate an earlier checkpoint, or train with a smaller learning rate",
+        )
+    return samples if samples.ndim == 2 else (samples.clamp(0, 1) * 255).round() / 255
+
+
+def _reconstruction_rows(model: Any, against: Reference) -> list[Row]:
+    again = reconstruct(model, against.real)
+    distance = frechet(against.real_moments, against.eyes(as_saved(again)))
+    return [
+        _row("pixel_mse", pixel_error(against.real, again), "", against),
+        _row("frechet_reconstruction", distance, "", against),
+    ]
+
+
+def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, priors: Sequence[str]) -> list[Row]:
+    found = latents(model, against.real, seed)
+    active = active_units(found.mean)
+    rows = [
+        _row("distortion", float(found.distortion.mean()), "", against),
+        _row("kl", float(found.kl.sum(1).mean()), f"of {model.latent} dimensions", against, prior="standard"),
+        _row("elbo", float(found.elbo.mean()), "", against, prior="standard"),
+        _row("active_units", active, f"of {model.latent}", against),
+    ]
+    some = against.real[:n]
+    for prior in priors:
+        nll = importance_sampled_nll(model, some, k, seed, model.prior(prior))
+        error = float(nll.std()) / len(nll) ** 0.5
+        rows.append(_row("nll", float(nll.mean()), f"k = {k}, standard error {error:.2g}", against, len(some), prior))
+    return rows
+
+
+IN_FEATURES = {"frechet_reconstruction", "frechet", "kernel", "precision", "recall", "density", "coverage"}
+IN_FEATURES |= {"memorisation_features"}
+OF_CLASSES = {"modes", "modes_strict", "reverse_kl"}  # need the network, unless the density is known
+
+
+def _row(name: str, value: float, note: str, against: Reference, n: int | None = None, prior: str = "") -> Row:
+    unit, better, _ = METRICS[name]
+    looked = name in IN_FEATURES or (name in OF_CLASSES and against.known is None)
+    eyes = against.eyes.fingerprint if looked else ""
+    floor, ceiling = against.floor.get(name), against.ceiling.get(name)
+    return Row(name, float(value), unit, better, floor, ceiling, n or against.n, prior, note, eyes)
+
+
+def _order(n: int, name: str) -> Tensor:
+    """A fixed shuffle: the first items of a folder are of its first class."""
+    return torch.randperm(n, generator=generator("reference", name))
+
+
+def _pick(split: Any, n: int, name: str) -> Tensor:
+    """n items of a split `(n, *shape)`, the same ones every time."""
+    return torch.cat([split.batch(index)[0] for index in _order(len(split), name)[:n].split(1000)])
