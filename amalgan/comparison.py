@@ -40,8 +40,23 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DEFAULT = ("vae", "gan", "vaegan")
-ALIKE = ("latent", "width", "batch")  # what makes networks and budgets the same; the first recipe's default holds for all
-IN_TERMINAL = ("pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "modes", "quality", "memorisation")
+ALIKE = (
+    "latent",
+    "width",
+    "batch",
+)  # what makes networks and budgets the same; the first recipe's default holds for all
+IN_TERMINAL = (
+    "pixel_mse",
+    "nll",
+    "frechet",
+    "kernel",
+    "precision",
+    "recall",
+    "coverage",
+    "modes",
+    "quality",
+    "memorisation",
+)
 
 
 @dataclass(frozen=True)
@@ -434,7 +449,9 @@ class Pace:
         kind = doing.split(",")[0]
         for other in self.expected:
             theirs = other.split(",")[0]
-            if theirs == kind or (theirs.startswith("judging") and kind.startswith("judging") and theirs not in self.known):
+            if theirs == kind or (
+                theirs.startswith("judging") and kind.startswith("judging") and theirs not in self.known
+            ):
                 self.expected[other] = min(seconds, self.expected[other]) if self.expected[other] < 0.5 else seconds
         self.known.add(kind)
 
@@ -634,7 +651,9 @@ def _cell(entry: dict[str, Any] | None) -> Any:
 
     if entry is None:
         return Text("–", style="dim")
-    return Text(told(interval(entry)) + (" *" if entry["clearly_best"] else ""), style="bold" if entry["clearly_best"] else "")
+    return Text(
+        told(interval(entry)) + (" *" if entry["clearly_best"] else ""), style="bold" if entry["clearly_best"] else ""
+    )
 
 
 def _absent(results: dict[str, Any], name: str) -> Any:
@@ -646,8 +665,16 @@ def _absent(results: dict[str, Any], name: str) -> Any:
 
 def _caption(results: dict[str, Any]) -> str:
     count = len(results["seeds"])
-    means = "one seed: no intervals" if count == 1 else f"mean ± half of the 95 % interval over {count} seeds; * clearly best"
-    fails = "".join(f"\n{r['recipe']} failed on seed {r['seed']}: {r['reason']}" for r in results["runs"] if r["outcome"] == "failed")
+    means = (
+        "one seed: no intervals"
+        if count == 1
+        else f"mean ± half of the 95 % interval over {count} seeds; * clearly best"
+    )
+    fails = "".join(
+        f"\n{r['recipe']} failed on seed {r['seed']}: {r['reason']}"
+        for r in results["runs"]
+        if r["outcome"] == "failed"
+    )
     return f"floor: real data; ceiling: no model at all; {means}{fails}"
 
 
@@ -672,6 +699,8 @@ def bar(console: Console | None = None) -> Iterator[Watcher]:
 
         def watch(progress: Progress) -> None:
             told = time.perf_counter()
-            drawn.update(task, completed=progress.done, description=progress.doing, left=progress.seconds_left, told=told)
+            drawn.update(
+                task, completed=progress.done, description=progress.doing, left=progress.seconds_left, told=told
+            )
 
         yield watch

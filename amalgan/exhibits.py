@@ -43,7 +43,9 @@ def judge(run: Run, against: Reference) -> list[dict[str, Any]]:
     if kept is not None:
         return kept
     model = run.model.eval()
-    rows = [{key: plain(value) for key, value in asdict(row).items()} for row in evaluate(model, run.data, against=against)]
+    rows = [
+        {key: plain(value) for key, value in asdict(row).items()} for row in evaluate(model, run.data, against=against)
+    ]
     pictures_of = {name: x.contiguous() for name, x in pictures(model, against).items()}
     files.write_bytes(folder / "pictures.safetensors", save(pictures_of))
     files.write_json(folder / "rows.json", {"key": _key(run, against), "rows": rows})

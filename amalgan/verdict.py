@@ -199,7 +199,11 @@ def verdict(
 def clearly_best(scores: dict[str, Scores], failed: Iterable[str] = ()) -> str | None:
     """The recipe that is clearly better than every other in one metric, if any; a failed one never is."""
     for a in scores:
-        if a not in failed and len(scores) > 1 and all(compare(scores[a], scores[b]).sign > 0 for b in scores if b != a):
+        if (
+            a not in failed
+            and len(scores) > 1
+            and all(compare(scores[a], scores[b]).sign > 0 for b in scores if b != a)
+        ):
             return a
     return None
 
@@ -291,7 +295,9 @@ def _only(question: str, recipe: str, sound: bool, scores: Scores, details: list
         return Judgement(
             question, recipe, recipe, f"For {question}: {recipe}, the only one that can; {text}.", tuple(details)
         )
-    sentence = f"For {question}: no clear winner. {recipe} is the only one that can, but it failed on some seeds; {text}."
+    sentence = (
+        f"For {question}: no clear winner. {recipe} is the only one that can, but it failed on some seeds; {text}."
+    )
     return Judgement(question, None, "no clear winner", sentence, tuple(details))
 
 
@@ -375,7 +381,9 @@ def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) ->
     firsts = [evidence.of(q[0]) for q in QUESTIONS.values() if q[0] in metrics]
     untaught = [r for r in able if any(r in scores and not scores[r].learned for scores in firsts)]
     barred = [f"{listed(broken)} failed on some seeds and cannot win"] if broken else []
-    barred += [f"{listed(untaught)} {'has' if len(untaught) == 1 else 'have'} not learned and cannot win"] * bool(untaught)
+    barred += [f"{listed(untaught)} {'has' if len(untaught) == 1 else 'have'} not learned and cannot win"] * bool(
+        untaught
+    )
     return reasons + (f" {'; '.join(barred)}." if barred else "")
 
 
@@ -389,7 +397,9 @@ def _anchors(question: str, scores: dict[str, Scores]) -> list[str]:
     if question == "sampling" and floor:
         ratios = listed([f"{r} {times(s.mean / floor)}" for r, s in scores.items()])
         trivial = f"; images with shuffled pixels would give {number(ceiling)}" if ceiling is not None else ""
-        lines.append(f"Real data score {number(floor)} (the floor), so the samples are at: {ratios} the floor{trivial}.")
+        lines.append(
+            f"Real data score {number(floor)} (the floor), so the samples are at: {ratios} the floor{trivial}."
+        )
     for recipe, s in scores.items():
         if not s.learned:
             lines.append(
@@ -489,4 +499,3 @@ def _of_one(evidence: Evidence) -> Verdict:
 
 def _name(metric: str) -> str:
     return NAMES.get(metric, metric)
-
