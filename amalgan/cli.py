@@ -260,10 +260,9 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
     recipes.check(a.recipe, own)
     with Progress(f"{a.recipe} on {a.data}") as progress:
-        data = _open(a, progress)
-        progress.say("timing a few steps")
-        prepared = runs.prepare(a.recipe, data, data_options=_options(a), **settings, **own)
-        progress.note(_resolved(prepared))
+        prepared = runs.prepare(a.recipe, a.data, data_options=_options(a), reading=progress.reading, **settings, **own)
+        for note in [*prepared.data.notes, _resolved(prepared)]:
+            progress.note(note)
         if a.dry_run:
             return {**prepared.record, "out": prepared.folder, "estimate_seconds": prepared.estimate}
         run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
@@ -389,16 +388,6 @@ def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _options(a: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(a, name) for name in DATA_FLAGS if getattr(a, name) not in (None, False)}
-
-
-def _open(a: argparse.Namespace, progress: Any) -> Any:
-    from amalgan.data import open
-
-    progress.say(f"reading {a.data}")
-    data = open(a.data, **_options(a), progress=progress.reading)
-    for note in data.notes:
-        progress.note(note)
-    return data
 
 
 def _resolved(prepared: Any) -> str:

@@ -28,6 +28,7 @@ LikelihoodName = Literal[
 ]
 Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
 Form = Literal["joint", "learned", "two-stage"]
+Sees = Literal["both", "reconstructions", "samples"]
 
 
 def ae(
@@ -137,6 +138,7 @@ def vaegan(
     lam: float = 100.0,
     gamma: float = 1e-2,
     game: Game = "relativistic",
+    sees: Sees = "both",
     r1: float = 1.0,
     r2: float = 1.0,
     gradient_penalty: float = 0.0,
@@ -165,6 +167,7 @@ def vaegan(
         lam: weight of the game in the joint and two-stage sums, >= 0, against nats per example; 0 only watches.
         gamma: learned form: weight of the similarity in the decoder's loss, >= 0.
         game: what the two players minimise.
+        sees: what the discriminator judges beside the data: reconstructions, samples from N(0, I), or both.
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
@@ -182,16 +185,16 @@ def vaegan(
     from amalgan import objectives as o
 
     model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
-    both = ("reconstruction", "fake")
-    penalties = _penalties(r1, r2, gradient_penalty, lazy, both)
+    fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
+    penalties = _penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         encoder, decoder = ("encoder",), ("decoder",)
-        for_decoder = gamma * o.Similarity(decoder) + _sum(o.gan(game, both, decoder), *penalties)
+        for_decoder = gamma * o.Similarity(decoder) + _sum(o.gan(game, fakes, decoder), *penalties)
         for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        mixed = o.vae(beta) + lam * _sum(o.gan(game, both, ("encoder", "decoder")), *penalties)
+        mixed = o.vae(beta) + lam * _sum(o.gan(game, fakes, ("encoder", "decoder")), *penalties)
         stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
     return _plan(model, stages, lr, batch, ema, critic_steps)
 
@@ -244,7 +247,7 @@ def parameters(recipe: str) -> dict[str, inspect.Parameter]:
 
 def choices(annotation: str) -> tuple[str, ...]:
     """The words an argument may take, () for numbers."""
-    return get_args({"LikelihoodName": LikelihoodName, "Game": Game, "Form": Form}.get(annotation))
+    return get_args({"LikelihoodName": LikelihoodName, "Game": Game, "Form": Form, "Sees": Sees}.get(annotation))
 
 
 def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -264,12 +267,13 @@ def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
                 raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
             continue
         number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
-        if not number or (annotation == "int" and value != int(value)):
+        if not number or (annotation == "int" and not float(value).is_integer()):
             raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")
         low, high = RANGES.get(name, (float("-inf"), float("inf")))
         if not low <= value <= high:
             raise UsageError(f"{name} for {recipe}", f"{value}", f"write {name} between {low:g} and {high:g}")
-    return {name: arguments.get(name, p.default) for name, p in known.items()}
+    given = {name: int(v) if known[name].annotation == "int" else v for name, v in arguments.items()}
+    return {name: given.get(name, p.default) for name, p in known.items()}
 
 
 # What the recipes share
@@ -329,7 +333,7 @@ def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple
     else:
         terms += [ZeroCentred(r1, ("x",), lazy)] if r1 > 0 else []
         terms += [ZeroCentred(r2, fakes, lazy)] if r2 > 0 else []
-    return terms + ([OneCentred(one_centred, "fake", lazy)] if one_centred > 0 else [])
+    return terms + ([OneCentred(one_centred, fakes[-1], lazy)] if one_centred > 0 else [])
 
 
 def _sum(first: Objective, *others: Objective) -> Objective:

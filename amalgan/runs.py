@@ -157,7 +157,7 @@ class Run:
 
     def evaluate(self, split: str = "test", data: Any = None, **options: Any) -> list[Any]:
         """The run's numbers on a split, with floors and ceilings: see `amalgan.metrics.evaluate`."""
-        from amalgan.metrics import evaluate
+        from amalgan.metrics.evaluate import evaluate
 
         judged = self.data if data is None else data if isinstance(data, Data) else open_data(data, size=self._size())
         if judged.spec.shape != self.spec.shape:
@@ -318,14 +318,20 @@ def prepare(
     clip: float | None = None,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
+    reading: Callable[[int, int], None] | None = None,
     **arguments: Any,
 ) -> Prepared:
-    """Resolve everything a run needs, check it, and time a few steps; nothing is written. Arguments as for `train`."""
+    """Resolve everything a run needs, check it, and time a few steps; nothing is written.
+
+    Arguments as for `train`, and
+        timed: whether to estimate the time; needed for a budget in minutes.
+        reading: called with files read and files in all while the data is opened.
+    """
     distributed.start()
     checked = recipes.check(recipe, arguments)
     _check_budget(steps, minutes)
     options = data_options or {}
-    opened = data if isinstance(data, Data) else open_data(data, **options)
+    opened = data if isinstance(data, Data) else open_data(data, **options, progress=reading)
     folder = _folder(out, recipe, opened, seed)
     spec = opened.spec
     record = {

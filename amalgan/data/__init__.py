@@ -7,6 +7,7 @@ show(x).save("some.png")
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +27,11 @@ from .files import open_files, stamp
 from .images import load_image_file
 from .known import Mixture, mixture
 from .show import show
-from .survey import THREADS, Options, Progress, checked_size, image_files, image_loader, refuse, told
+from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
-TOYS = {
-    TRAIN: 100_000,
-    VALIDATION: 10_000,
-    TEST: 10_000,
-}  # the published training set; the others for a good density estimate
+TOYS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
 SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, ring, grid"
 
 
@@ -53,10 +50,12 @@ def open(
     """Data in three parts with no content in common, from whatever holds it.
 
     Arguments:
-        source: "digits" (1,797 handwritten digits, 8 x 8); "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02",
-            "grid:5"); a folder, zip or tar of images, of idx files; a .npy or .npz file; an array or tensor, (x, y), a dict of arrays;
-            a map-style dataset or list of x or (x, c). Folders train, val, test are parts; the next folder names the class.
-        size: images become size x size px; by default their own size if it is one and within 8..64, else chosen from their median.
+        source: "digits" (1,797 handwritten digits, 8 x 8); "ring" or "grid" (points with a known density; also
+            "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of images or of idx files; a .npy or .npz file; an
+            array or tensor, (x, y), a dict of arrays; a map-style dataset or list of x or (x, c). Folders train,
+            val, test are parts; the next folder names the class.
+        size: images become size x size px; by default their own size if all share one within 8..64, else their median
+            in steps of 8.
         channels: 1 or 3; by default 1 if every image is grey.
         strict: stop at the first item that cannot be read instead of leaving it out.
         seed: another seed divides differently (and draws other toy points); the same seed always gives the same parts.
@@ -73,9 +72,7 @@ def open(
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels!r}", "neither 1 (grey) nor 3 (colour)", "leave it out, or write 1 or 3")
     if limit is not None and limit < 1:
-        raise UsageError(
-            f"limit={limit}", "fewer than one item a part", "leave it out, or write for example limit=1000"
-        )
+        raise UsageError(f"limit={limit}", "fewer than one item a part", "leave it out, or write for example 1000")
     options = Options(size, channels, strict, memory() if in_memory_bytes is None else in_memory_bytes, progress)
     if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
         return toy(source, seed, limit)
@@ -96,9 +93,7 @@ def open(
         decoded = from_dataset(name, source, options)
     else:
         raise UsageError(
-            "data",
-            f"a {type(source).__name__}",
-            f"give {SOURCES}, an array, (x, y), or a dataset with len() and indexing",
+            "data", f"a {type(source).__name__}", f"give {SOURCES}, an array, (x, y), or a dataset with len()"
         )
     if strict:
         refuse(decoded.skipped)
@@ -142,43 +137,36 @@ def toy(text: str, seed: int, limit: int | None) -> Data:
 
 def from_path(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """A file or folder, from its decoded copy if there is a good one."""
-    if not path.exists():
-        close = (
-            f" (in {path.parent}: {', '.join(sorted(p.name for p in path.parent.iterdir())[:8])})"
-            if path.parent.is_dir()
-            else ""
-        )
-        raise UsageError(f"data from {str(path)!r}", f"no such file or folder{close}", f"give {SOURCES}")
-    if path.suffix == ".npy":
-        return from_npy(path, options)
-    if path.suffix == ".npz":
-        return from_npz(path, options)
-    return kept(path, options, cache)
+    try:
+        if path.exists():
+            read = {".npy": from_npy, ".npz": from_npz}.get(path.suffix.lower())
+            return read(path, options) if read else from_files(path, options, cache)
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise UsageError(f"data from {str(path)!r}", found, "check the path, and that you may read it") from None
+    found = "no such file or folder" + (f" (but there is {str(path.parent / close[0])!r})" if close else "")
+    raise UsageError(f"data from {str(path)!r}", found, f"give {SOURCES}")
 
 
-def kept(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
+def from_files(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """Image or idx files, decoded once and kept for the next time."""
     folder = None if cache is False else Path(cache) if cache else copies.default_folder()
-    try:
-        name = copies.key(stamp(path), options.size, options.channels, options.memory)
-        decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
-        if decoded is not None and extra is not None:
-            if "x" not in extra:  # too large to keep: the files are read again, as they are needed
-                shape = tuple(extra["shape"].tolist())
-                load = image_loader(open_files(path), options.channels or 3, shape[1])
-                decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(THREADS), THREADS)
-            return decoded
-        files = open_files(path)
-    except OSError as error:
-        raise UsageError(
-            f"data from {str(path)!r}", error.strerror or str(error), "check that you may read it"
-        ) from None
-    if idx_names(files):
+    name = copies.key(stamp(path), options.size, options.channels, options.memory)
+    decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
+    if decoded is not None and extra is not None:
+        if "x" not in extra:  # too large to keep: the files are read again, as they are needed
+            shape, workers = tuple(extra["shape"].tolist()), int(extra["workers"].item())
+            load = image_loader(open_files(path), options.channels or 3, shape[1])
+            decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(workers), workers)
+        return decoded
+    files = open_files(path)
+    if idx := idx_names(files):
         decoded = from_idx(path.name, files, options)
         at = np.arange(len(decoded.digest))
     else:
         decoded, at = image_files(path.name, files, options)
-    if folder and not (idx_names(files) and isinstance(decoded.x, Streamed)):
+    if folder and not (idx and isinstance(decoded.x, Streamed)):
         failure = copies.save(folder, name, decoded, at)
         decoded.notes += [failure] * bool(failure)
     decoded.notes += [note] * bool(note)

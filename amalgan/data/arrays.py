@@ -1,15 +1,17 @@
-"""Arrays, .npy and .npz files, idx folders and torch datasets: from numbers of any scale and layout to uint8 images or float32 points.
+"""Arrays, .npy and .npz files, idx sets and torch datasets: numbers of any scale and layout to images or points.
 
     two axes    (N, D) points, kept as float32
     else        (N, H, W), (N, H, W, C) or (N, C, H, W) images
 
-Values are read on the first of these scales that holds all of them: bool; bytes 0..255; 0..65535 (uint16); floats in [0, 1], [-1, 1] or
-[0, 255]. Anything else, NaN included, is refused: a guess here would spoil everything after it.
+Pixel values are read on the first of these scales that holds all of them: bool; bytes 0..255; 0..65535 (uint16); floats
+in [0, 1], [-1, 1] or [0, 255]. Anything else, NaN included, is refused: a guess here would spoil everything after it.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,10 @@ def scale_of(dtype: np.dtype, low: float, high: float, what: str) -> tuple[Scale
     Raises:
         UsageError: no scale holds them.
     """
+    if dtype.kind == "b" or (dtype.kind in "iu" and low >= 0 and high == 1):
+        return (lambda a: a.astype(np.uint8) * np.uint8(255)), "values 0 and 1 became black and white"
     if dtype == np.uint8:
         return (lambda a: a), ""
-    if dtype == bool or (dtype.kind in "iu" and low >= 0 and high <= 1):
-        return (lambda a: a.astype(np.uint8) * np.uint8(255)), "values 0 and 1 became black and white"
     if dtype.kind in "iu" and low >= 0 and high <= 255:
         return (lambda a: a.astype(np.uint8)), ""
     if dtype == np.uint16:
@@ -72,7 +74,7 @@ def scale_of(dtype: np.dtype, low: float, high: float, what: str) -> tuple[Scale
     raise UsageError(
         what,
         f"{dtype} values from {low:g} to {high:g}",
-        "scale images to floats in [0, 1] or bytes 0..255, without NaN",
+        "scale images to floats in [0, 1] or bytes 0..255",
     )
 
 
@@ -95,9 +97,8 @@ def extent(xs: Sequence[np.ndarray], what: str) -> tuple[float, float]:
             low, high = min(low, float(piece.min())), max(high, float(piece.max()))
             if not (np.isfinite(low) and np.isfinite(high)):  # min and max pass NaN on
                 bad = int((~np.isfinite(piece)).sum())
-                raise UsageError(
-                    what, f"{bad:,} values NaN or infinite near item {start:,}", "remove or fill them first"
-                )
+                found = f"{bad:,} values NaN or infinite in items {start:,} to {start + len(piece) - 1:,}"
+                raise UsageError(what, found, "remove or fill them first")
     return low, high
 
 
@@ -132,9 +133,8 @@ def resized(a: np.ndarray, size: int, channels: int) -> np.ndarray:
         return a
     if a.shape[2:] == (size, size) and a.shape[1] == 1:
         return a.repeat(channels, 1)
-    return np.stack(
-        [pixels(fit(Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)), size), channels) for row in a]
-    )
+    rows = (row[0] if len(row) == 1 else np.ascontiguousarray(row.transpose(1, 2, 0)) for row in a)
+    return np.stack([pixels(fit(Image.fromarray(row), size), channels) for row in rows])
 
 
 def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded:
@@ -151,16 +151,15 @@ def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded
             raise UsageError(what, f"{len(x):,} items but {len(y):,} labels", "give one label for each item")
     xs = [x for x, _, _ in groups]
     if len({x.shape[1:] for x in xs}) > 1:
-        raise UsageError(
-            what, f"parts of different shapes {', '.join(str(x.shape) for x in xs)}", "give all parts one item shape"
-        )
+        found = f"parts of different shapes {', '.join(str(x.shape) for x in xs)}"
+        raise UsageError(what, found, "give the items of all parts one shape")
     low, high = extent(xs, what)
     part = np.concatenate([np.full(len(x), part, np.int8) for x, _, part in groups])
     if xs[0].ndim == 2:
+        if max(-low, high) > float(np.finfo(np.float32).max):
+            raise UsageError(what, f"values up to {max(-low, high):g}, beyond the range of float32", "scale them")
         points = np.concatenate([x.astype(np.float32) for x in xs])
         decoded = Decoded(torch.from_numpy(points), digests(points), None, (), part)
-        if not np.isfinite(points).all():
-            raise UsageError(what, "values beyond the range of float32", "scale them")
         at = np.arange(len(points))
     else:
         how, c, h, w = layout(xs[0].shape[1:], what)
@@ -179,9 +178,10 @@ def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded
                 rows[mine] = resized(upright(scale(chosen), how), size, channels)
             return rows, []
 
-        decoded, at = survey(name, int(ends[-1]), load, (channels, size, size), options, lambda i: f"item {i}")
+        decoded, at = survey(name, int(ends[-1]), load, (channels, size, size), options, "item {}".format, 1, 1024)
         decoded.part = part
-        decoded.notes = [said] * bool(said) + shape_notes([(w, h)] * len(at), size)
+        dark = f"the largest value is {high:g} on the scale 0..255; if that is not meant, divide by it first"
+        decoded.notes = [said] * bool(said) + [dark] * (1.001 < high < 64) + shape_notes([(w, h)] * len(at), size)
     decoded.c, decoded.classes = labelled([(y, len(x)) for x, y, _ in groups], what, decoded.notes)
     return decoded
 
@@ -195,17 +195,18 @@ def labelled(
     words: list[str | None] = []
     numbers = True
     for y, n in ys:
-        flat = np.full(n, -1) if y is None else y.reshape(len(y), -1)
-        if flat.ndim == 2 and flat.shape[1] != 1:
-            raise UsageError(f"labels of {what}", f"shape {np.shape(y)}", "give one label for each item: (N,)")
-        flat = flat.reshape(-1)
+        flat = np.full(n, -1) if y is None else y.reshape(-1)
+        if len(flat) != n:
+            raise UsageError(
+                f"labels of {what}", f"{len(flat):,} values for {n:,} items", "give one label for each: (N,)"
+            )
         if flat.dtype.kind == "f" and (flat == np.rint(flat)).all():
             flat = flat.astype(np.int64)
         if flat.dtype.kind not in "biuUS":
             raise UsageError(f"labels of {what}", f"values of type {flat.dtype}", "give whole numbers or words")
         if flat.dtype.kind in "US":
             numbers = False
-            words += [str(v) for v in flat.astype(str)]
+            words += [None if v in ("", "-1") else str(v) for v in flat.astype(str)]
         else:
             words += [None if v < 0 else str(v) for v in flat.astype(np.int64).tolist()]
     c, classes = numbered(words, notes)
@@ -218,22 +219,18 @@ def labelled(
 
 
 def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Decoded:
-    """Arrays under names: x (or images, data) and y (or labels, ...), alone or with train, val and test before or after them.
+    """Arrays under names: x (or images, data) and y (or labels, ...), alone or as x_train, test_images and the like.
 
     Raises:
         UsageError: none of these names.
     """
-    given = {key.lower().replace("-", "_"): key for key in arrays}
+    given = {str(key).lower().replace("-", "_"): key for key in arrays}
     groups: list[Group] = []
     for part, words in [(ANY, ("",)), *PART_WORDS.items()]:
         found: dict[str, np.ndarray] = {}
         for letter, stems in KEYS.items():
-            for key in [
-                k
-                for word in words
-                for stem in stems
-                for k in ((f"{word}_{stem}", f"{stem}_{word}") if word else (stem,))
-            ]:
+            for key in [k for word in words for stem in stems for k in (f"{word}_{stem}", f"{stem}_{word}")]:
+                key = key.strip("_")
                 if key in given and letter not in found:
                     found[letter] = plain(arrays[given[key]], f"array {given[key]!r} of {name!r}")
         if "x" in found:
@@ -243,7 +240,7 @@ def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Deco
     if not groups:
         raise UsageError(
             f"arrays from {name!r}",
-            f"names {', '.join(sorted(arrays)) or 'none'}",
+            f"names {', '.join(sorted(map(str, arrays))) or 'none'}",
             "name them x and y (or images and labels), or x_train, y_train, x_test, y_test",
         )
     if len(groups) > 1 and groups[0][2] == ANY:  # x beside x_test: x is what to train on
@@ -260,7 +257,9 @@ def from_npy(path: Path, options: Options) -> Decoded:
 
 
 def damaged(path: Path, error: Exception) -> UsageError:
-    objects = "allow_pickle" in str(error) or "Object arrays" in str(error)
+    with path.open("rb") as file:
+        numpy_s = file.read(6).startswith((b"\x93NUMPY", b"PK"))  # it takes any other file for a pickle
+    objects = numpy_s and any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects"))
     found = "objects, which only unpickling could read" if objects else f"damaged or not a numpy file ({error})"
     return UsageError(f"arrays from {str(path)!r}", found, "save plain numbers with numpy.save or numpy.savez")
 
@@ -276,14 +275,9 @@ def from_npz(path: Path, options: Options) -> Decoded:
                     f"{total / 2**30:.1f} GiB unpacked, more than memory allows",
                     "save the images alone as .npy, which is read as it is needed, or raise in_memory_bytes",
                 )
-            return from_mapping(path.name, {key: arrays[key] for key in arrays.files if wanted(key)}, options)
+            return from_mapping(path.name, arrays, options)  # reads only what it needs
     except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, AttributeError) as error:
         raise damaged(path, error) from None
-
-
-def wanted(key: str) -> bool:
-    """Whether an array's name could mean data (others, perhaps unreadable ones, are left alone)."""
-    return any(stem in key.lower().split("_") for stems in KEYS.values() for stem in stems) or key == "arr_0"
 
 
 def idx_names(files: Files) -> dict[str, int]:
@@ -314,24 +308,19 @@ def from_idx(name: str, files: Files, options: Options) -> Decoded:
             raise UsageError(f"the idx file {path!r} of {name!r}", str(reason), "download it again") from None
     sets = sorted({which for which, _ in found})
     if len(sets) > 1:
-        raise UsageError(
-            f"idx files from {name!r}",
-            f"{len(sets)} sets: {', '.join(s.strip('/') or '(unnamed)' for s in sets)}",
-            "give a folder with one of them",
-        )
+        found_sets = f"{len(sets)} sets: {', '.join(s.strip('/') or '(unnamed)' for s in sets)}"
+        raise UsageError(f"idx files from {name!r}", found_sets, "give a folder with one of them")
     missing = [files for files in found.values() if "image" not in files]
     if missing:
         raise UsageError(
-            f"idx files from {name!r}", "labels without images", "put the ...-images-idx3-ubyte files beside them"
+            f"idx files from {name!r}", "labels without images", "put the images-idx3-ubyte files beside them"
         )
-    groups = [
-        (arrays["image"], arrays.get("label"), part)
-        for (_, part), arrays in sorted(found.items(), key=lambda item: item[0][1])
-    ]
+    by_part = sorted(found.items(), key=lambda item: item[0][1])
+    groups = [(arrays["image"], arrays.get("label"), part) for (_, part), arrays in by_part]
     decoded = from_groups(name, groups, options)
     others = len(files.names) - len(idx_names(files))
     if others:
-        decoded.notes.append(f"{others:,} other files beside the idx files were left alone")
+        decoded.notes.append(f"other files beside the idx files, left alone: {others:,}")
     return decoded
 
 
@@ -347,11 +336,9 @@ def one_image(item: Any, scale: Scale | None, size: int, channels: int) -> np.nd
 
 def pair(item: Any) -> tuple[Any, Any]:
     """(x, c) of a dataset item, c None where it has none."""
-    return (
-        (item[0], item[1])
-        if isinstance(item, (tuple, list)) and len(item) >= 2
-        else (item[0] if isinstance(item, (tuple, list)) else item, None)
-    )
+    if isinstance(item, (tuple, list)) and len(item) in (1, 2):
+        return item[0], item[1] if len(item) == 2 else None
+    return item, None
 
 
 def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
@@ -363,22 +350,31 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
     what = f"data from {name}"
     n = len(dataset)
     probe = sorted({int(i) for i in np.linspace(0, n - 1, min(n, 64))})
-    firsts = [pair(dataset[i])[0] for i in probe]
+    firsts, reason = [], "no items"
+    for i in probe:
+        try:
+            x = pair(dataset[i])[0]
+            firsts.append(x if isinstance(x, Image.Image) else measured(plain(x, what), what))
+        except UsageError as error:
+            reason = error.found
+        except Exception as error:  # the dataset is the user's; the pass below names each item that fails
+            reason = str(error) or type(error).__name__
     if not firsts:
-        raise UsageError(what, "no items", "give at least 3")
+        raise UsageError(what, reason, "give at least 3 items: Pillow images, arrays or tensors")
     pictures = [isinstance(x, Image.Image) for x in firsts]
-    arrays = [plain(x, what) for x in firsts if not isinstance(x, Image.Image)]
+    arrays = [x for x in firsts if not isinstance(x, Image.Image)]
+    usual, _ = Counter((a.ndim, a.dtype) for a in arrays).most_common(1)[0] if arrays else (None, 0)
+    arrays = [a for a in arrays if (a.ndim, a.dtype) == usual]
     if any(pictures) and arrays:
         raise UsageError(what, "images and arrays mixed", "give items of one kind")
     if arrays and arrays[0].ndim == 1:
         items = [pair(dataset[i]) for i in range(n)]
-        return from_groups(
-            name, [(stacked([x for x, _ in items], what), gathered([c for _, c in items], what), ANY)], options
-        )
+        x, c = stacked([x for x, _ in items], what), gathered([c for _, c in items], what)
+        return from_groups(name, [(x, c, ANY)], options)
     scale, said, sizes = None, "", [x.size for x in firsts if isinstance(x, Image.Image)]
     if arrays:
-        low, high = extent([a.reshape(1, -1) for a in arrays], what)
-        scale, said = scale_of(arrays[0].dtype, low, high, what)
+        span = extent([a.reshape(1, -1) for a in arrays], what)
+        scale, said = scale_of(arrays[0].dtype, *span, what)
         sizes = [layout(a.shape, what)[:0:-1][:2] for a in arrays]
     size = options.size or choose_size([min(wh) for wh in sizes])
     channels = options.channels or 3
@@ -392,15 +388,7 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
                 x, labels[i] = pair(dataset[int(i)])
                 if scale is not None:
                     mine = plain(x, what)
-                    if mine.dtype != arrays[0].dtype:
-                        raise Unreadable(f"{mine.dtype}, where other items are {arrays[0].dtype}")
-                    span = extent([mine.reshape(1, -1)], what)
-                    if (
-                        mine.dtype.kind == "f"
-                        and (span[0] < low - SLACK or span[1] > high + SLACK)
-                        and not same_scale(mine.dtype, (low, high), span)
-                    ):
-                        raise Unreadable(f"values from {span[0]:g} to {span[1]:g}, off the scale of the other items")
+                    on_scale(mine, arrays[0].dtype, span, said, what)
                 rows[row] = one_image(x, scale, size, channels)
             except UsageError as error:
                 failed.append((row, error.found))
@@ -408,29 +396,35 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
                 failed.append((row, str(error) or type(error).__name__))
         return rows, failed
 
-    decoded, at = survey(name, n, load, (channels, size, size), options, lambda i: f"item {i}", threads=1)
+    decoded, at = survey(name, n, load, (channels, size, size), options, "item {}".format, threads=1)
     decoded.notes = [said] * bool(said) + shape_notes(sizes, size)
     decoded.c, decoded.classes = labelled([(gathered([labels[i] for i in at], what), len(at))], what, decoded.notes)
     return decoded
 
 
-SLACK = 1e-3
+def measured(a: np.ndarray, what: str) -> np.ndarray:
+    """The array, if it is an image or a point by itself."""
+    span = extent([a.reshape(1, -1)], what)
+    if a.ndim != 1:
+        layout(a.shape, what)
+        scale_of(a.dtype, *span, what)
+    return a
 
 
-def same_scale(dtype: np.dtype, one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether both extents are read on one scale."""
-    try:
-        return scale_of(dtype, *one, "")[1] == scale_of(dtype, min(one[0], other[0]), max(one[1], other[1]), "")[1]
-    except UsageError:
-        return False
+def on_scale(a: np.ndarray, dtype: np.dtype, span: tuple[float, float], said: str, what: str) -> None:
+    """Refuse an item that would have changed the scale which the first items chose."""
+    low, high = extent([a.reshape(1, -1)], what)
+    if a.dtype != dtype:
+        raise Unreadable(f"{a.dtype} values, where other items are {dtype}")
+    if scale_of(dtype, min(low, span[0]), max(high, span[1]), what)[1] != said:
+        raise Unreadable(f"values from {low:g} to {high:g}, off the scale of other items")
 
 
 def stacked(xs: Sequence[Any], what: str) -> np.ndarray:
     arrays = [plain(x, what) for x in xs]
     if len({a.shape for a in arrays}) > 1:
-        raise UsageError(
-            what, f"items of different shapes {sorted({a.shape for a in arrays})[:3]}", "give items of one shape"
-        )
+        found = f"items of different shapes {sorted({a.shape for a in arrays})[:3]}"
+        raise UsageError(what, found, "give items of one shape")
     return np.stack(arrays)
 
 
@@ -438,8 +432,6 @@ def gathered(cs: Sequence[Any], what: str) -> np.ndarray | None:
     """Labels of dataset items as one array, None where no item has one."""
     if all(c is None for c in cs):
         return None
-    values = [
-        -1 if c is None else c.item() if isinstance(c, (Tensor, np.generic, np.ndarray)) and np.size(c) == 1 else c
-        for c in cs
-    ]
+    single = (Tensor, np.generic, np.ndarray)
+    values = [-1 if c is None else c.item() if isinstance(c, single) and math.prod(c.shape) == 1 else c for c in cs]
     return plain(values, f"labels of {what}")

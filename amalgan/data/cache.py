@@ -1,7 +1,7 @@
 """Decoded data kept between openings: safetensors, written whole or not at all, never trusted blindly.
 
-The key hashes what was read (names, sizes, times) and how (options, versions). A copy carries a checksum of its tensors; one that is
-damaged, half there or of another version is as good as none. Nothing here ever fails an opening.
+The key hashes what was read (names, sizes, times) and how (options, versions). A copy carries a checksum of its
+tensors; one that is damaged or half there is as good as none. Nothing here ever fails an opening.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def key(*parts: object) -> str:
 def checksum(tensors: dict[str, Tensor]) -> str:
     total = 0
     for name in sorted(tensors):
-        total = zlib.crc32(memoryview(tensors[name].contiguous().view(torch.uint8).numpy()).cast("B"), total)
+        total = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().reshape(-1).data, total)
     return f"{total:08x}"
 
 
@@ -64,9 +64,8 @@ def load(folder: Path, name: str) -> tuple[Decoded, dict[str, Tensor], str] | tu
             notes=facts["notes"],
             skipped=[(name, reason) for name, reason in facts["skipped"]],
         )
-        if not len(decoded.digest) == len(decoded.part) == len(tensors["at"]) or ("x" in tensors) != (
-            len(decoded.x) > 0
-        ):
+        n = len(tensors["at"])
+        if {len(decoded.digest), len(decoded.part), n} != {n} or ("x" in tensors and len(decoded.x) != n):
             raise ValueError("lengths")
         with contextlib.suppress(OSError):
             os.utime(path)  # used now
@@ -91,20 +90,17 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
     }
     if isinstance(decoded.x, Tensor):
         tensors["x"] = decoded.x.contiguous()
+    else:
+        tensors["workers"] = torch.tensor([decoded.x.workers])
     if decoded.c is not None:
         tensors["c"] = torch.from_numpy(decoded.c)
-    facts = {
-        "checksum": checksum(tensors),
-        "classes": decoded.classes,
-        "notes": decoded.notes,
-        "skipped": decoded.skipped,
-    }
+    facts = {"classes": decoded.classes, "notes": decoded.notes, "skipped": decoded.skipped}
     temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         os.close(handle)
-        save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+        save_file(tensors, temporary, metadata={"facts": json.dumps(facts | {"checksum": checksum(tensors)})})
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, folder / f"{name}.safetensors")

@@ -1,13 +1,14 @@
 """Data as every other room sees it: a Spec, three Splits, and what was done to get there.
 
-A source is decoded into one `Decoded` collection, and `divide` gives each content its side. With digest h(x) of the pixels
-(or of the point) and a seeded uniform number u(h) in [0, 1):
+A source is decoded into one `Decoded` collection, and `divide` gives each content its side. With digest h of the
+pixels (or of the point) and a seeded uniform number u(h) in [0, 1):
 
     no official parts      u < 0.1 test,   0.1 <= u < 0.2 validation,   else train
     official test only     u < 0.1 of train becomes validation;   official validation only: likewise test
 
-The side depends on the content alone, so it survives renaming, repacking and growing the source; equal contents always share a side,
-and where the source itself put one content on two sides the later of train, validation, test keeps it.
+The side depends on the content alone, so it survives renaming, repacking and growing the source; equal contents
+always share a side, and where the source itself put one content on two sides the later of train, validation, test
+keeps it. Only a set of fewer than 100 contents is divided by the rank of u instead, so that every side gets its share.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .known import Mixture
 
 ANY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 HELD_OUT = 0.1
+SMALL = 100  # contents; below it the share of each side is exact instead of fixed by each content alone
 READ_AHEAD = 8  # batches that may wait decoded; beyond it the oldest is dropped
 
 
@@ -164,7 +166,7 @@ class Split:
         return self.batch(torch.arange(len(self) if limit is None else min(limit, len(self))))[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """A named set of items in three parts.
 
@@ -254,7 +256,7 @@ def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
     wanted = [s for s in (TEST, VALIDATION) if not (part == s).any()]
     for k, s in enumerate(wanted):
         side[free & (u >= k * HELD_OUT) & (u < (k + 1) * HELD_OUT)] = s
-    if not all((side == s).any() for s in (TRAIN, *wanted)):  # a small set: by rank, so that each side gets its share
+    if free.sum() < SMALL or not all((side == s).any() for s in (TRAIN, *wanted)):  # chance would be unfair
         rank = np.argsort(np.where(free, u, 2.0), kind="stable")[: free.sum()]
         share = max(1, int(len(rank) * HELD_OUT))
         side[rank] = TRAIN
@@ -272,10 +274,10 @@ def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None) -> Data:
-    """Data whose three parts share no content, the official test set untouched.
+    """Data in three parts that share no content, an official test set untouched, each in an order drawn from contents.
 
     Arguments:
-        limit: at most so many items in each part, chosen by content.
+        limit: at most so many items in each part, the first of its order.
     """
     x, c = decoded.x, decoded.c
     side = sides(decoded.digest, decoded.part, seed)
@@ -288,13 +290,12 @@ def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None)
     )
     if repeated:
         notes.append(f"{repeated:,} items repeat another one of the same part; they stay")
-    chooser = uniform(decoded.digest, seed + 1)
+    order = uniform(decoded.digest, seed + 1)  # not the source's: its first thousand may all be of one class
     digest = hashlib.blake2b(digest_size=16)
     splits = []
     for s in (TRAIN, VALIDATION, TEST):
         at = np.flatnonzero(side == s)
-        if limit is not None and len(at) > limit:
-            at = np.sort(at[np.argsort(chooser[at], kind="stable")[:limit]])
+        at = at[np.argsort(order[at], kind="stable")[:limit]]
         labels = None if c is None else c[at]
         rows = x.select(at) if isinstance(x, Streamed) else x[torch.from_numpy(at)]
         splits.append(Split(rows, None if labels is None else torch.from_numpy(labels)))

@@ -1,7 +1,7 @@
-"""A folder or an archive as a list of names and a way to read each: nothing is ever extracted to a place a name could choose.
+"""A folder or an archive as a list of names and a way to read each: nothing is ever extracted where a name says.
 
-Zip and tar members are read in memory. A compressed tar cannot be read out of order, so it is unpacked once, in a stream, to an anonymous
-temporary file that vanishes with the process, and its members are slices of that.
+Zip and tar members are read in memory. A compressed tar cannot be read out of order, so it is unpacked once, in a
+stream, to an anonymous temporary file that vanishes with the process, and its members are slices of that.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import AmalganError, UsageError
 from .core import Unreadable
 from .images import MAX_BYTES
 
 QUIET = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # what file managers leave behind
-UNPACKERS: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
-    (b"\x1f\x8b", lambda f: gzip.GzipFile(fileobj=f)),  # type: ignore[arg-type,return-value]
-    (b"BZh", lambda f: bz2.BZ2File(f)),
-    (b"\xfd7zXZ\0", lambda f: lzma.LZMAFile(f)),
+UNPACKERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\0", lzma.open),
 )
 RATIO, LOOSE = 50, 2**30  # an archive of images that unpacks to more than LOOSE + RATIO times its size is a bomb
 
@@ -64,7 +64,7 @@ def tidy(name: str) -> str | None:
 
 
 def walk(root: Path) -> tuple[list[tuple[str, Path, os.stat_result]], list[tuple[str, str]]]:
-    """Every regular file under root as (name, path, status), links followed, no folder entered twice; and what was skipped."""
+    """Every regular file under root as (name, path, status), no folder entered twice; and what was skipped."""
     found: list[tuple[str, Path, os.stat_result]] = []
     skipped: list[tuple[str, str]] = []
     seen: set[tuple[int, int]] = set()
@@ -107,7 +107,7 @@ def folder_files(root: Path) -> Files:
     found, skipped = walk(root)
 
     def read(i: int) -> bytes:
-        name, path, status = found[i]
+        _, path, status = found[i]
         if status.st_size > MAX_BYTES:
             raise Unreadable(too_large(status.st_size))
         try:
@@ -204,13 +204,13 @@ def tar_files(path: Path) -> Files:
     return Files([name for name, _, _ in kept], [size for _, _, size in kept], read, skipped)
 
 
-def unpack(stream: IO[bytes], path: Path) -> tuple[IO[bytes], str]:
+def unpack(stream: Any, path: Path) -> tuple[IO[bytes], str]:
     """The unpacked stream in an anonymous temporary file, and why it ends early if it does."""
     cap = LOOSE + RATIO * path.stat().st_size
     reason, size = "", 0
     content = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the data
     try:
-        while piece := stream.read(2**20):
+        while piece := stream.read1(2**17):  # unlike read, it hands out all there is before an error
             size += len(piece)
             if size > cap:
                 raise UsageError(

@@ -1,15 +1,16 @@
 """One image file: from bytes to a small square of uint8 pixels.
 
-    header -> size check -> decode -> 8 bits, grey or RGB, transparency over white -> centre square, antialiased -> EXIF orientation
+    header -> size check -> decode -> 8 bits, grey or RGB, transparency over white -> centre square -> EXIF orientation
 
-Shorter-side resize and centre crop are one resampling of the central square, box ((w - s) / 2, (h - s) / 2, (w + s) / 2, (h + s) / 2) with
-s = min(w, h), so that a 1 x 10^7 pixel strip costs no more than any other picture. It commutes with the eight EXIF orientations, which
-are therefore applied to the small square.
+Shorter-side resize and centre crop are one antialiased resampling of the central square, with s = min(w, h) the box
+((w - s) / 2, (h - s) / 2, (w + s) / 2, (h + s) / 2), so that a 1 x 10^7 pixel strip costs no more than any other
+picture. It commutes with the eight EXIF orientations, which are therefore applied to the small square.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,13 +28,13 @@ from torch import Tensor
 from ..errors import UsageError
 from .core import Unreadable
 
-# The largest phone and studio cameras stay below it (8160 x 6144), and 150 MB of RGB is still no harm. Pillow warns at 89 million pixels only.
+# The largest phone cameras stay below it (8160 x 6144), and 150 MB of RGB do no harm. Pillow warns at 89 million only.
 MAX_PIXELS = 3 * 2**24
 MAX_BYTES = 2**28
 SMALLEST, LARGEST = 8, 64  # px that the networks are built for
 LIMIT = 1024  # px beyond which `size` is a mistake
 
-# Chosen by content, never by name, and handed to the format's own reader: nothing else of Pillow's 40 formats is reachable.
+# Chosen by content, never by name, and handed to the format's own reader: no other of Pillow's 40 is within reach.
 FORMATS = (
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
@@ -66,12 +67,12 @@ def header(raw: bytes) -> Image.Image:
     """
     if not raw:
         raise Unreadable("empty file")
-    reader = WebPImageFile if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP" else None
-    reader = reader or next((cls for magic, cls in FORMATS if raw.startswith(magic)), None)
-    if reader is None:
+    webp = raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"
+    readers = [WebPImageFile] if webp else [reader for magic, reader in FORMATS if raw.startswith(magic)]
+    if not readers:
         raise Unreadable(f"not a {NAMES} image")
     try:
-        im = reader(io.BytesIO(raw))
+        im = readers[0](io.BytesIO(raw))
     except Exception as error:  # a damaged header can upset a reader in any way
         raise Unreadable(f"damaged header ({error})") from None
     w, h = im.size
@@ -83,7 +84,7 @@ def header(raw: bytes) -> Image.Image:
 
 
 def eight_bits(a: np.ndarray) -> np.ndarray:
-    """uint8 of grey values: integers on the scale 0..65535, floats on 0..1, 0..255 or 0..65535, the first that holds them."""
+    """uint8 of grey values: integers on the scale 0..65535, floats on 0..1, 0..255 or 0..65535."""
     if a.dtype == np.uint16:
         return ((a.astype(np.uint32) + 128) // 257).astype(np.uint8)
     low, high = float(a.min()), float(a.max())
@@ -134,14 +135,34 @@ def turn(im: Image.Image, orientation: int) -> Image.Image:
 
 def orientation_of(im: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or none that can be read."""
-    if isinstance(im, (BmpImageFile, GifImageFile)) or (
-        isinstance(im, JpegImageFile) and "exif" not in im.info and "xmp" not in im.info
-    ):
+    if isinstance(im, (BmpImageFile, GifImageFile, TiffImageFile)):
+        return 1  # Pillow turns a TIFF upright itself
+    if isinstance(im, JpegImageFile) and "exif" not in im.info and "xmp" not in im.info:
         return 1  # most files: spares 30 us of parsing
     try:
         return int(im.getexif().get(ORIENTATION, 1))
     except Exception:  # a broken tag is no reason to lose the picture
         return 1
+
+
+def several(im: Image.Image) -> bool:
+    """Whether there are more frames; damage behind the first does not matter."""
+    try:
+        return bool(getattr(im, "is_animated", False))
+    except Exception:
+        return False
+
+
+def peculiarities(im: Image.Image) -> list[str]:
+    """What will be done to this image besides cropping and resizing, in words."""
+    done = {
+        "transparency laid over white": im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info,
+        "16-bit or float values scaled to 8 bits": im.mode.startswith("I") or im.mode == "F",
+        "CMYK converted to RGB": im.mode == "CMYK",
+        "turned upright as EXIF says": orientation_of(im) in TURNS,
+        "the first of several frames used": several(im),
+    }
+    return [what for what, so in done.items() if so]
 
 
 def small(im: Image.Image, size: int) -> Image.Image:
@@ -152,6 +173,19 @@ def small(im: Image.Image, size: int) -> Image.Image:
     return turn(fit(flatten(im), size), orientation)
 
 
+def checked(raw: bytes) -> None:
+    """Refuse a PNG with a chunk cut short or off its checksum: Pillow itself takes wrong pixels for good ones."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(raw):
+            raise Unreadable("damaged image (cut short)")
+        if zlib.crc32(raw[at + 4 : end]) != int.from_bytes(raw[end : end + 4], "big"):
+            raise Unreadable(f"damaged image (checksum of chunk {kind.decode('latin-1')!r})")
+        at = end + 4
+
+
 def picture(raw: bytes, size: int, channels: int) -> np.ndarray:
     """uint8 (channels, size, size) from the bytes of a file.
 
@@ -159,6 +193,8 @@ def picture(raw: bytes, size: int, channels: int) -> np.ndarray:
         Unreadable: with the reason.
     """
     im = header(raw)
+    if isinstance(im, PngImageFile):
+        checked(raw)
     try:
         return pixels(small(im, size), channels)
     except Unreadable:
@@ -174,7 +210,7 @@ def pixels(im: Image.Image, channels: int) -> np.ndarray:
 
 
 def choose_size(shorter: Sequence[int]) -> int:
-    """Side in px for images with these shorter sides: their own where all agree on 8..64, else the median in steps of 8."""
+    """Side in px for images with these shorter sides: theirs where all agree within 8..64, else the median to 8 px."""
     sides = set(shorter)
     if len(sides) == 1 and SMALLEST <= min(sides) <= LARGEST:
         return min(sides)
@@ -182,7 +218,7 @@ def choose_size(shorter: Sequence[int]) -> int:
 
 
 def load_image_file(path: str | Path, shape: tuple[int, ...]) -> Tensor:
-    """One image file as the networks take it: float32 (C, H, W) in [0, 1], prepared exactly as `open` prepares a folder.
+    """One image file as the networks take it, float32 (C, H, W) in [0, 1], prepared as `open` prepares a folder.
 
     Raises:
         UsageError: the file cannot be read.

@@ -2,8 +2,9 @@
 
     p(x) = 1/K sum_k N(x; mu_k, sigma^2 I)
 
-The numbers are those of PacGAN (Lin, Khetan, Fanti and Oh 2018, https://arxiv.org/abs/1712.04086): a ring of 8 means on radius 1 with
-sigma 0.01, a grid of 25 means {-4, -2, 0, 2, 4}^2 with sigma 0.05. The ring's angles leave the endpoint out, so 8 means are 8 places.
+The numbers are those of PacGAN (Lin, Khetan, Fanti and Oh 2018, https://arxiv.org/abs/1712.04086): a ring of 8
+means on radius 1 with sigma 0.01, a grid of 25 means {-4, -2, 0, 2, 4}^2 with sigma 0.05. The ring's angles leave
+the endpoint out, so that 8 means are 8 places.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """K equally likely round Gaussians, p(x) = 1/K sum_k N(x; means_k, sigma^2 I).
 
@@ -90,4 +91,4 @@ def mixture(text: str) -> Mixture:
                 f"{item!r} is not one of {count} (1 to 1024), {scale} (> 0) and sigma (> 0)",
                 f"write for example {kind}:{8 if kind == 'ring' else 5},{scale}=1,sigma=0.02",
             )
-    return make(**options)  # type: ignore[operator]
+    return make(**options)

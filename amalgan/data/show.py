@@ -1,4 +1,4 @@
-"""Tensors back to something a person can look at: images in a grid, points as a picture of their density. Pillow only."""
+"""Tensors back to something a person can look at: images in a grid, points as a cloud of ink. Pillow only."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ PAD, CANVAS, MARGIN = 2, 480, 24
 
 
 def show(x: Tensor, columns: int | None = None, scale: int | None = None, bounds: float | None = None) -> Image.Image:
-    """A picture of images (N, C, H, W) in [0, 1] (or uint8), or of points (N, D): the first two coordinates, (N, 1) as a histogram.
+    """A picture of images (N, C, H, W) in [0, 1] or uint8, or of points (N, D): two coordinates, or a histogram of one.
 
     Arguments:
         columns: images in a row; by default as square as it gets.
-        scale: screen px for each image px (whole and unsmoothed, so that 8 x 8 digits stay what they are); by default large enough to see.
+        scale: screen px for each image px, whole and unsmoothed, so that 8 x 8 digits stay what they are; by default
+            large enough to see.
         bounds: points are drawn within [-bounds, bounds]^2; by default what holds them. Give it to compare pictures.
     Raises:
         UsageError: no items, or neither images nor points.
@@ -73,12 +74,8 @@ def points(x: np.ndarray, bounds: float | None) -> Image.Image:
         np.add.at(dots, (CANVAS - at[:, 1], at[:, 0] + 1), 1.0)
         each = float(np.clip(4000 / max(1, len(x)), 0.15, 2.0))
         kernel = {-1: 0.5, 0: 1.0, 1: 0.5}
-        ink = (
-            each
-            * sum(a * b * np.roll(dots, (i, j), (0, 1)) for i, a in kernel.items() for j, b in kernel.items())[
-                1:-1, 1:-1
-            ]
-        )
+        spread = [a * b * np.roll(dots, (i, j), (0, 1)) for i, a in kernel.items() for j, b in kernel.items()]
+        ink = each * np.sum(spread, axis=0)[1:-1, 1:-1]
     paper = 1 - np.exp(-ink)[..., None]
     sheet = (255 * (1 - paper) + paper * np.array([31, 78, 168])).round().astype(np.uint8)
     picture = Image.new("RGB", (CANVAS + 2 * MARGIN, CANVAS + 2 * MARGIN), "white")

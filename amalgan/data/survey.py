@@ -1,13 +1,14 @@
 """The one pass over a source's images: read, hash, and keep what fits; and the files it may come from.
 
-Every source of images is a `load(positions) -> (rows, failures)`. One pass over it in blocks finds the contents' hashes, which images are
-grey, and which cannot be read. If the pixels fit in memory they are kept; if not, the same `load` is called again for each batch, so both
-ways give the same values.
+Every source of images is a `load(positions) -> (rows, failures)`. One pass over it in blocks finds the contents'
+hashes, which images are grey, and which cannot be read. If the pixels fit in memory they are kept; if not, the same
+`load` is called again for each batch, so both ways give the same values.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,12 @@ import torch
 from ..errors import UsageError
 from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Load, Streamed, Unreadable, digests, grey_rows
 from .files import Files
-from .images import LIMIT, NAMES, choose_size, header, picture
+from .images import LIMIT, NAMES, choose_size, header, peculiarities, picture
 
 Progress = Callable[[int, int], None]
+PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
 BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
-PROBED = 2000  # headers read to choose a size
+PROBED = 1000  # headers read to choose a size
 THREADS = min(8, os.cpu_count() or 1)
 SPLITS = {
     "train": TRAIN,
@@ -55,20 +57,22 @@ def survey(
     options: Options,
     name_of: Callable[[int], str],
     threads: int = THREADS,
+    step: int = BLOCK,
 ) -> tuple[Decoded, np.ndarray]:
     """Everything that can be read, and its positions (N,) in the source.
 
     Arguments:
         count: images in the source; load: their rows uint8 (n, *shape).
-        shape: (C, H, W) that load gives; three channels become one if every image is grey and the user did not ask for three.
+        shape: (C, H, W) that load gives; of three channels one is kept if all are grey, unless options ask for 3.
         name_of: what to call item i when it is skipped.
+        threads: that load at once; step: images a task.
     Raises:
         UsageError: nothing can be read, or, if strict, one item cannot.
     """
     fits = count * int(np.prod(shape)) <= options.memory
     x = np.zeros((count, *shape), np.uint8) if fits else None
     digest, grey = np.zeros(count, np.uint64), np.zeros(count, bool)
-    blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+    blocks = [range(start, min(start + step, count)) for start in range(0, count, step)]
 
     def block(at: range) -> list[tuple[int, str]]:
         rows, failed = load(at)
@@ -80,12 +84,12 @@ def survey(
     failures: dict[int, str] = {}
     pool = ThreadPoolExecutor(threads, thread_name_prefix="amalgan-data")
     try:
-        for at, failed in zip(blocks, pool.map(block, blocks)):
+        for done, failed in zip(blocks, pool.map(block, blocks)):
             failures.update(failed)
             if failed and options.strict:
                 refuse([(name_of(i), reason) for i, reason in failed])
             if options.progress is not None:
-                options.progress(at.stop, count)
+                options.progress(done.stop, count)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
@@ -172,24 +176,32 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
             "no files in it",
             f"put {NAMES} files there, in one folder a class if you have classes",
         )
-    probed: list[tuple[int, int]] = []
-    every = max(1, len(files.names) // PROBED)
-    for i in range(0, len(files.names), every):
-        try:
-            probed.append(header(files.read(i)).size)
-        except Unreadable:
-            continue
-    size = options.size or (choose_size([min(wh) for wh in probed]) if probed else 8)
-    channels = options.channels or 3
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what matters of it becomes a reason to skip
+        probed: list[tuple[int, int]] = []
+        special: Counter[str] = Counter()
+        every = max(1, len(files.names) // PROBED)
+        for i in range(0, len(files.names), every):
+            try:
+                im = header(files.read(i))
+            except Unreadable:
+                continue
+            probed.append(im.size)
+            special.update(peculiarities(im))
+        size = options.size or (choose_size([min(wh) for wh in probed]) if probed else 8)
+        channels = options.channels or 3
 
-    load = image_loader(files, channels, size)
-    if options.strict:
-        refuse(files.skipped)
-    decoded, at = survey(name, len(files.names), load, (channels, size, size), options, files.names.__getitem__)
+        load = image_loader(files, channels, size)
+        if options.strict:
+            refuse(files.skipped)
+        threads = THREADS if np.mean([w * h for w, h in probed or [(0, 0)]]) >= PARALLEL else 1
+        decoded, at = survey(
+            name, len(files.names), load, (channels, size, size), options, files.names.__getitem__, threads
+        )
     decoded.skipped = files.skipped + decoded.skipped
-    decoded.notes = shape_notes(probed, size)
+    decoded.notes = shape_notes(probed, size) + [f"{what}: {n:,} of {len(probed):,}" for what, n in special.items()]
     if every > 1 and decoded.notes:
-        decoded.notes[0] += f" (judged by every {every}th file)"
+        decoded.notes.append(f"these counts come from every {every}th file")
     decoded.part, labels = tree([files.names[i] for i in at])
     decoded.c, decoded.classes = numbered(labels, decoded.notes)
     return decoded, at
@@ -198,20 +210,24 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
 def tree(names: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
     """The part and the class that each file's folders say.
 
-    Folders that all files share say nothing. If every folder on top is one of train, test, val (or a longer spelling) and train is one of them,
-    these are the parts; the next folder is the class, None where there is none.
+    Folders that all files share say nothing. If every folder on top is one of train, test, val (or a longer
+    spelling) and train is one of them, these are the parts; the next folder is the class, None where there is none.
     """
-    parts = [PurePosixPath(name).parts[:-1] for name in names]
-    shared = 0
-    while all(len(p) > shared for p in parts) and len({p[shared] for p in parts}) == 1:
-        shared += 1
-    rest = [p[shared:] for p in parts]
-    top = {p[0].lower() if p else "" for p in rest}
+    folders = unshared([PurePosixPath(name).parts[:-1] for name in names])
+    top = {p[0].lower() if p else "" for p in folders}
     part = np.full(len(names), ANY, np.int8)
     if top <= SPLITS.keys() and {SPLITS[t] for t in top} > {TRAIN}:
-        part[:] = [SPLITS[p[0].lower()] for p in rest]
-        rest = [p[1:] for p in rest]
-    return part, [p[0] if p else None for p in rest]
+        part[:] = [SPLITS[p[0].lower()] for p in folders]
+        folders = unshared([p[1:] for p in folders])
+    return part, [p[0] if p else None for p in folders]
+
+
+def unshared(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The folders without those on top that all share."""
+    depth = 0
+    while all(len(p) > depth for p in folders) and len({p[depth] for p in folders}) == 1:
+        depth += 1
+    return [p[depth:] for p in folders]
 
 
 def numbered(labels: Sequence[str | None], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -9,8 +9,8 @@ code:
               points), and the mean image as reconstruction. Whatever is not clearly better than this has learned
               nothing.
 
-"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness the
-trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
+"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness
+the trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
 training items themselves.
 """
 
@@ -28,7 +28,7 @@ from amalgan.metrics import features as feature_networks
 from amalgan.metrics.coverage import coverage, radii
 from amalgan.metrics.distance import Moments, frechet, kernel, moments
 from amalgan.metrics.features import Features
-from amalgan.metrics.likelihood import active_units, importance_sampled_nll, latents
+from amalgan.metrics.likelihood import active_units, importance_sampled_nlls, latents
 from amalgan.metrics.memorisation import distances_to, memorisation, near_duplicate_threshold, uniqueness
 from amalgan.metrics.modes import SAMPLES, class_modes, mixture_modes
 from amalgan.metrics.reconstruction import mean_item, pixel_error, reconstruct
@@ -209,7 +209,7 @@ def evaluate(
     n: int = 5000,
     seed: int = 0,
     features: Features | None = None,
-    k_importance: int = 200,
+    k_importance: int = 100,
     n_importance: int = 200,
     priors: Sequence[str] = ("fitted", "standard"),
     against: Reference | None = None,
@@ -333,8 +333,7 @@ def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, 
         _row("active_units", active, f"of {model.latent}", against),
     ]
     some = against.real[:n]
-    for prior in priors:
-        nll = importance_sampled_nll(model, some, k, seed, model.prior(prior))
+    for prior, nll in zip(priors, importance_sampled_nlls(model, some, [model.prior(p) for p in priors], k, seed)):
         error = float(nll.std()) / len(nll) ** 0.5
         rows.append(_row("nll", float(nll.mean()), f"k = {k}, standard error {error:.2g}", against, len(some), prior))
     return rows

@@ -255,7 +255,12 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy = _read(path, key, model)
     if accuracy is None:
-        _train(model, data.train, task, usable, seed, steps)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums over several threads round otherwise: the fingerprint would depend on them
+        try:
+            _train(model, data.train, task, usable, seed, steps)
+        finally:
+            torch.set_num_threads(threads)
         accuracy = _accuracy(model, data.validation if len(data.validation) else data.test, task, seed)
         _write(path, key, model, accuracy)
     return Features(f"{kind} of {data.name}", model[0], model[1], accuracy)
@@ -264,7 +269,9 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
 def _train(model: nn.Module, train: Any, task: Task, usable: Tensor, seed: int, steps: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=max(steps, 2), pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1, 5 * step / steps + 0.05, 1.25 - 1.25 * step / steps)
+    )
     model.train()
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
@@ -301,13 +308,13 @@ def _read(path: Path, key: str, model: nn.Module) -> float | None:
     """Fill the model from the cache and return its accuracy; None where nothing usable is there."""
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
+            notes = json.loads((file.metadata() or {})["amalgan"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if notes.get("key") != key or notes.get("fingerprint") != fingerprint(weights):
+        if notes["key"] != key or notes["fingerprint"] != fingerprint(weights):
             return None
         accuracy = float(notes["accuracy"])
         model.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError):
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError):
         return None  # absent or damaged: it is trained again and written over
     model.eval()
     return accuracy
@@ -316,12 +323,12 @@ def _read(path: Path, key: str, model: nn.Module) -> float | None:
 def _write(path: Path, key: str, model: nn.Module, accuracy: float) -> None:
     """Keep the model, whole or not at all. A cache that cannot be written is not an error."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    notes = {"key": key, "fingerprint": fingerprint(weights), "accuracy": str(accuracy)}
+    notes = json.dumps({"key": key, "fingerprint": fingerprint(weights), "accuracy": accuracy})
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
             try:
-                file.write(save(weights, notes))
+                file.write(save(weights, {"amalgan": notes}))  # one entry: several are stored in random order
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(file.name, path)

@@ -11,6 +11,7 @@ The prior p(z) is any object with `log_prob(z)`, `(B, d) -> (B,)`; the standard 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -41,7 +42,6 @@ class Latents(NamedTuple):
         return -self.distortion - self.kl.sum(1)
 
 
-@torch.no_grad()
 def importance_sampled_nll(
     model: Any, x: Tensor, k: int = 500, seed: int = 0, prior: Prior | None = None, at_once: int = 2048
 ) -> Tensor:
@@ -53,44 +53,56 @@ def importance_sampled_nll(
     per sample.
 
     Arguments:
-        model: with `posterior(x)`, whose `sample(epsilon)` and `log_prob(z)` accept `(S, B, d)`, and `log_likelihood(x,
-            z)`.
+        model: with `posterior(x)`, whose `sample(epsilon)` and `log_prob(z)` accept `(S, B, d)`, and
+            `log_likelihood(x, z)`.
         x: `(N, *shape)`.
         k: importance samples per image.
+        prior: p(z); N(0, I) by default.
         at_once: pairs of image and sample decoded in one pass: this bounds the memory.
 
     Raises:
         UsageError: k < 1, or a model without an encoder.
         AmalganError: a weight is NaN.
     """
-    if k < 1 or not getattr(model, "has_encoder", True):
+    return importance_sampled_nlls(model, x, [prior or StandardNormal(model.latent)], k, seed, at_once)[0]
+
+
+@torch.no_grad()
+def importance_sampled_nlls(
+    model: Any, x: Tensor, priors: Sequence[Prior], k: int = 500, seed: int = 0, at_once: int = 2048
+) -> Tensor:
+    """`importance_sampled_nll` under several priors `(P, N)` at the price of one: the samples are shared."""
+    if k < 1 or not getattr(model, "has_density", model.has_encoder):
         raise UsageError(
             f"importance sampled likelihood with k = {k}",
-            "fewer than one sample" if k < 1 else "a model without an encoder: it has no posterior to sample from",
+            "fewer than one sample" if k < 1 else "a model without a posterior density to sample from",
             "use k >= 1 and a model of the VAE family",
         )
-    prior, device = prior or StandardNormal(model.latent), device_of(model)
+    device = device_of(model)
     images, samples = max(1, at_once // k), min(k, at_once)
     result = []
     for start in range(0, len(x), images):
         batch = x[start : start + images].to(device)
         posterior = model.posterior(batch)
         noise = torch.stack([_noise(seed, start + i, k, posterior.mean.shape[1]) for i in range(len(batch))], 1)
-        total = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=device)
+        total = torch.full((len(priors), len(batch)), -math.inf, dtype=torch.float64, device=device)
         for epsilon in noise.split(samples):  # (S, B, d)
             epsilon = epsilon.to(posterior.mean)
             z = posterior.sample(epsilon)
             log_q = posterior.log_prob(z)
             assert log_q.shape == z.shape[:2], "posterior.log_prob must sum over the last dimension only"
             flat, repeated = z.flatten(0, 1), batch.repeat(len(z), *[1] * (batch.ndim - 1))
-            joint = model.log_likelihood(repeated, flat).double() + prior.log_prob(flat).double()
-            total = torch.logaddexp(total, (joint.view(len(z), -1) - log_q.double()).logsumexp(0))
+            given_z = model.log_likelihood(repeated, flat).double().view(log_q.shape) - log_q.double()
+            for p, prior in enumerate(priors):
+                weight = given_z + prior.log_prob(flat).double().view(log_q.shape)
+                total[p] = torch.logaddexp(total[p], weight.logsumexp(0))
         result.append(math.log(k) - total.cpu())
-    nll = torch.cat(result)
-    if nll.isnan().any():
+    nll = torch.cat(result, 1)
+    broken = int(nll.isnan().any(0).sum())
+    if broken:
         raise AmalganError(
             "importance sampled likelihood",
-            f"NaN for {int(nll.isnan().sum())} of {len(nll)} examples",
+            f"NaN for {broken} of {len(x)} examples",
             "the model's weights or variances are broken (training diverged?): evaluate an earlier checkpoint",
         )
     return nll

@@ -6,8 +6,9 @@ With D(x) the distance of x to its nearest training item, over samples s and hel
     share = share of samples with D(s) < Q_q   Q_q: the q-quantile of D(h); about q unless the model copies, then 1
 
 Blurred samples are near everything in pixel space: a ratio somewhat below 1 with a small share is blur, a large share
-is copying. Near-duplicates among samples are calibrated alike: two samples count as one if closer than all but a share
-q of real images are to another real image, at equal n.
+is copying. Near-duplicates among samples are calibrated alike, on images brought to zero mean and unit norm each (their
+distance is then a correlation; without this, blurred digits passed for duplicates): two samples count as one if closer
+than all but a share q of real images are to another real image, at equal n.
 """
 
 from __future__ import annotations
@@ -99,10 +100,13 @@ def uniqueness(samples: Tensor, threshold: float) -> Uniqueness:
 
 
 def _to_nearest_other(x: Tensor) -> Tensor:
+    """Distance `(n,)` of each item to its nearest other one; images `(n, C, H, W)` at zero mean and unit norm each."""
+    x = _at_unit_contrast(x) if x.ndim == 4 else x
     _, index = nearest(x, dtype=torch.float32)
-    return torch.cat(
-        [
-            (u.double() - x[i].flatten(1).double()).norm(dim=1)
-            for u, i in zip(x.flatten(1).split(1024), index[:, 0].split(1024))
-        ]
-    )
+    pairs = zip(x.flatten(1).split(1024), index[:, 0].split(1024))
+    return torch.cat([(u.double() - x[i].flatten(1).double()).norm(dim=1) for u, i in pairs])
+
+
+def _at_unit_contrast(x: Tensor) -> Tensor:
+    centred = x - x.mean((1, 2, 3), keepdim=True)
+    return centred / centred.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None, None]

@@ -18,7 +18,7 @@ SLOPE = 0.2  # of the leaky units, as in DCGAN
 
 
 def pyramid(shape: tuple[int, ...], coarsest: int) -> list[tuple[int, int]]:
-    """Sides from fine to coarse, halved until at most `coarsest`: 28 px -> [(28, 28), (14, 14), (7, 7)] for 7.
+    """Sides from fine to coarse, halved until at most `coarsest` or one is 1: 28 px -> [(28, 28), (14, 14), (7, 7)] for 7.
 
     Raises:
         UsageError: a side outside 8..64 px.
@@ -31,7 +31,7 @@ def pyramid(shape: tuple[int, ...], coarsest: int) -> list[tuple[int, int]]:
             "write --size 32 (any multiple of 4 from 8 to 64), so that the images are resized",
         )
     sides = [(height, width)]
-    while max(sides[-1]) > coarsest:
+    while max(sides[-1]) > coarsest and min(sides[-1]) > 1:
         sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
     return sides
 

@@ -105,7 +105,7 @@ class Equilibrium(Objective):
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "discriminator":
             real, fake = turn.verdicts("x", "fake")
-            costs = float(softplus(-real.logits).mean()), float(softplus(fake.logits).mean())
+            costs = [float(turn.mean(softplus(a).mean().detach())) for a in (-real.logits, fake.logits)]
             discriminator_plays = min(costs) >= self.centre - self.margin
             self._generator_plays = max(costs) <= self.centre + self.margin
             if not discriminator_plays and not self._generator_plays:

@@ -70,10 +70,18 @@ class Turn:
         player: whose turn it is, "generator" or "discriminator".
         step: the trainer's step, for terms that act only now and then.
         progress: share of the stage that has passed, in [0, 1], for schedules.
+        mean: over the processes that share the batch, without gradient; what a term decides by, all must decide alike.
     """
 
-    def __init__(self, draw: Draw, player: str, step: int = 0, progress: float = 0.0) -> None:
-        self.draw, self.player, self.step, self.progress = draw, player, step, progress
+    def __init__(
+        self,
+        draw: Draw,
+        player: str,
+        step: int = 0,
+        progress: float = 0.0,
+        mean: Callable[[Tensor], Tensor] = torch.Tensor.detach,
+    ) -> None:
+        self.draw, self.player, self.step, self.progress, self.mean = draw, player, step, progress, mean
         self._verdicts: dict[str, Verdict] = {}
 
     def verdicts(self, *fields: str) -> list[Verdict]:

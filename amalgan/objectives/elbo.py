@@ -52,7 +52,10 @@ class KL(Objective):
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "generator":
             per_dimension = turn.draw.posterior.kl().mean(0)
-            yield Loss("kl", torch.clamp(per_dimension, min=self.free_bits).sum(), self.moves)
+            if self.free_bits > 0:
+                over = turn.mean(per_dimension.detach()) > self.free_bits
+                per_dimension = torch.where(over, per_dimension, self.free_bits)
+            yield Loss("kl", per_dimension.sum(), self.moves)
 
 
 def ae() -> Objective:

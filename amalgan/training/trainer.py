@@ -168,16 +168,16 @@ class Trainer:
             for player in PLAYERS:
                 # of k turns the last falls on the last draw, which all players share
                 if number >= draws - self.plan.turns.get(player, 1):
-                    self._turn(objective, Turn(draw, player, step, progress))
+                    self._turn(objective, Turn(draw, player, step, progress, distributed.mean))
         self._update_average()
         self.step_count += 1
 
     def stage(self, step: int) -> tuple[Objective, float]:
         """The objective at a step and the share of its stage that has passed."""
         start = 0.0
-        for objective, share in self.plan.stages:
+        for left, (objective, share) in zip(range(len(self.plan.stages) - 1, -1, -1), self.plan.stages):
             end = start + share * self.steps
-            if step < end - 1e-6 or (objective, share) == self.plan.stages[-1]:
+            if step < end - 1e-6 or not left:
                 return objective, (step - start) / max(1.0, end - start)
             start = end
         raise AssertionError("a plan has at least one stage")

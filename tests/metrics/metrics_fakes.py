@@ -61,7 +61,7 @@ def digits(labels: bool = True) -> FakeData:
     """scikit-learn's 8x8 digits in a fixed shuffled order: 1,197 train, 200 validation, 400 test."""
     bunch = load_digits()
     order = torch.randperm(len(bunch.images), generator=torch.Generator().manual_seed(0))
-    x = (torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16)[order]
+    x = ((torch.tensor(bunch.images, dtype=torch.float32)[:, None] * 255 / 16).round() / 255)[order]
     c = torch.tensor(bunch.target, dtype=torch.long)[order] if labels else None
     return data_of("digits", x, c, test=400, validation=200)
 
@@ -179,6 +179,7 @@ class Replays(nn.Module):
     """A 'model' without an encoder that hands out given items: planted failures are written with it."""
 
     has_encoder = False
+    latent = 2
 
     def __init__(self, items: Tensor) -> None:
         super().__init__()

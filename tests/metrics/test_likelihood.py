@@ -8,7 +8,7 @@ from metrics_fakes import Gaussian, LinearGaussian, Replays
 from torch import Tensor
 
 from amalgan.errors import AmalganError, UsageError
-from amalgan.metrics.likelihood import active_units, importance_sampled_nll, latents
+from amalgan.metrics.likelihood import active_units, importance_sampled_nll, importance_sampled_nlls, latents
 from amalgan.models.priors import StandardNormal
 
 SHAPE = (1, 4, 4)
@@ -29,8 +29,8 @@ def test_the_exact_posterior_gives_log_p_from_one_sample() -> None:
 
 
 def test_a_spoilt_posterior_is_mended_by_more_samples() -> None:
-    model = LinearGaussian(SHAPE, 3, shift=0.1, widen=0.5)
-    x = images(model)
+    model = LinearGaussian(SHAPE, 3, shift=0.2, widen=0.5)
+    x = images(model, 200)
     exact = float(-model.exact_log_prob(x).mean())
     gaps = [float(importance_sampled_nll(model, x, k=k).mean()) - exact for k in (1, 10, 1000)]
     assert gaps[0] > gaps[1] > gaps[2] and gaps[0] > 0.5 and abs(gaps[2]) < 0.02
@@ -83,6 +83,8 @@ def test_a_fitted_prior_takes_the_place_of_the_normal_one() -> None:
     other = LinearGaussian(SHAPE, 3)
     other.b.data += model.w.data @ m
     found = importance_sampled_nll(model, x, k=5000, prior=Shifted())
+    both = importance_sampled_nlls(model, x, [StandardNormal(3), Shifted()], k=5000)
+    assert torch.equal(both[1], found) and torch.equal(both[0], importance_sampled_nll(model, x, k=5000))
     assert float(found.mean()) == pytest.approx(float(-other.exact_log_prob(x).mean()), abs=0.1)
 
 
@@ -96,7 +98,7 @@ def test_mistakes() -> None:
     model = LinearGaussian(SHAPE, 3)
     with pytest.raises(UsageError, match="k >= 1"):
         importance_sampled_nll(model, images(model), k=0)
-    with pytest.raises(UsageError, match="without an encoder"):
+    with pytest.raises(UsageError, match="without a posterior density"):
         importance_sampled_nll(Replays(torch.zeros(1, 1)), torch.zeros(1, 1))
     model.w.data[0, 0] = math.nan
     with pytest.raises(AmalganError, match="NaN for 3 of 3"):

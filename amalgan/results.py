@@ -1,0 +1,316 @@
+"""Results are data: every published or promised number is a row of `docs/results/NAME.json`, written by a command.
+
+    write("speed", [Row("training", "mlp-vae", "ratio", "times as fast", "higher", value=2.1, low=1.9, high=2.3)])
+    read("speed")          the rows
+    show("speed")          the same in the terminal
+    wrong(text)            figures quoted in a text that are not what their rows say
+
+Beside the rows stands `NAME.md`, rendered from them: tables, intervals, floors, published figures with their sources,
+notes, and the pictures `pictures/NAME-*.png`. In prose a figure is quoted as
+
+    at least <!-- result: speed/training/mlp-vae/ratio low -->1.9 times as fast
+
+and is compared with the row to as many digits as are quoted; `low` names a field, without one the value is meant.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+
+from amalgan import files
+from amalgan.errors import UsageError
+
+FOLDER = Path(__file__).parents[1] / "docs" / "results"
+NUMBERS = ("value", "low", "high", "floor", "ceiling", "published", "cpu_seconds")
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number and all that is needed to judge it and to get it again.
+
+    Arguments:
+        table, row, metric: its name; no two rows share all three.
+        unit: of value, interval, floor, ceiling and published.
+        better: "lower" or "higher".
+        value: what was measured; None for a figure of somebody else's.
+        low, high: the interval around it; `note` says which.
+        seeds: how many independent runs.
+        n: how many examples, samples or rounds each run was judged by.
+        floor, ceiling: what perfection and what ignorance would score.
+        published, source: somebody else's figure and where it stands.
+        command: what writes this row.
+        cpu_seconds: of the whole measurement.
+        device: what it ran on.
+        date: ISO, the day of the measurement; today if left out.
+        note: what fell short, and what a reader must know.
+
+    Raises:
+        UsageError: an empty name, a number that is none, a value outside its interval, or nothing to report.
+    """
+
+    table: str
+    row: str
+    metric: str
+    unit: str
+    better: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+    n: int | None = None
+    floor: float | None = None
+    ceiling: float | None = None
+    published: float | None = None
+    source: str = ""
+    command: str = ""
+    cpu_seconds: float | None = None
+    device: str = ""
+    date: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        found = next(self._faults(), None)
+        if found is not None:
+            raise UsageError(f"a result {'/'.join(map(str, self.key))}", *found)
+
+    @property
+    def key(self) -> Key:
+        return self.table, self.row, self.metric
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        for name in ("table", "row", "metric"):
+            if not re.fullmatch(r"[\w.+-]+", str(getattr(self, name))):
+                yield f"{name}={getattr(self, name)!r}", "name it with letters, digits and . _ + - alone"
+        if self.better not in ("lower", "higher"):
+            yield f"better={self.better!r}", 'write "lower" or "higher"'
+        for name in NUMBERS:
+            number = getattr(self, name)
+            if number is not None and (
+                isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number)
+            ):
+                yield f"{name}={number!r}", "write a finite number, or None with a note that says why there is none"
+                return
+        for name in ("seeds", "n"):
+            count = getattr(self, name)
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                yield f"{name}={count!r}", "write a whole number >= 1"
+        if self.value is None and self.published is None and not self.note:
+            yield "neither value nor published", "give one of them, or a note that says why there is none"
+        if self.published is not None and not self.source:
+            yield f"published={self.published} of no source", "say where the figure stands"
+        if self.value is not None:
+            below = self.low is not None and self.low > self.value
+            if below or (self.high is not None and self.high < self.value):
+                yield f"{self.value} outside {self.low} .. {self.high}", "give the interval of this value"
+        if self.date and not re.fullmatch(r"\d{4}-\d\d-\d\d", self.date):
+            yield f"date={self.date!r}", "write it as 2031-12-24"
+
+
+def read(name: str, folder: Path = FOLDER) -> list[Row]:
+    """The rows of `NAME.json`.
+
+    Raises:
+        UsageError: no such results, or rows that are none.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
+        raise UsageError(f"results {name!r}", f"{path} is not there; there are: {known}", f"run make results-{name}")
+    known_fields = {field.name for field in fields(Row)}
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted({key for row in held for key in row} - known_fields)
+        if unknown:
+            raise UsageError(f"results {name!r}", f"unknown fields {', '.join(unknown)}", f"run make results-{name}")
+        return [Row(**row) for row in held]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"results {name!r}", f"{path}: {error}", f"run make results-{name}") from None
+
+
+def write(name: str, rows: Iterable[Row], folder: Path = FOLDER) -> list[Row]:
+    """Add rows to `NAME.json`, replacing those of the same name, and render `NAME.md`; returns all rows.
+
+    Both files are replaced whole, so that a reader never meets half of one.
+    """
+    merged = {row.key: row for row in read(name, folder)} if (folder / f"{name}.json").is_file() else {}
+    for row in rows:
+        merged[row.key] = row if row.date else replace(row, date=date.today().isoformat())
+    # one row a line: a change of one number is a change of one line
+    lines = ",\n".join(
+        json.dumps({k: v for k, v in asdict(row).items() if v not in (None, "")}) for row in merged.values()
+    )
+    files.write_bytes(folder / f"{name}.json", f"[\n{lines}\n]\n".encode())
+    files.write_bytes(folder / f"{name}.md", render(name, list(merged.values()), folder).encode())
+    return list(merged.values())
+
+
+# To be read by people
+
+
+def figure(number: float | None) -> str:
+    """A number in four significant digits, "" for none."""
+    return "" if number is None else f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
+
+
+def tables(rows: list[Row]) -> dict[str, tuple[list[str], list[str], dict[tuple[str, str], Row]]]:
+    """For each table its rows and metrics in order of appearance, and what stands at (row, metric)."""
+    made: dict[str, tuple[list[str], list[str], dict[tuple[str, str], Row]]] = {}
+    for row in rows:
+        names, metrics, cells = made.setdefault(row.table, ([], [], {}))
+        names += [row.row] * (row.row not in names)
+        metrics += [row.metric] * (row.metric not in metrics)
+        cells[row.row, row.metric] = row
+    return made
+
+
+def cell(row: Row | None) -> str:
+    """Value, interval, and somebody else's figure."""
+    if row is None:
+        return ""
+    value = figure(row.value) if row.value is not None else "" if row.published is not None else "-"
+    interval = f" [{figure(row.low)}, {figure(row.high)}]" if row.low is not None or row.high is not None else ""
+    published = f"published {figure(row.published)}" if row.published is not None else ""
+    return "; ".join(part for part in (value + interval, published) if part)
+
+
+def head(metric: str, cells: dict[tuple[str, str], Row]) -> str:
+    """A metric, its unit and which way is better."""
+    first = next(row for (_, m), row in cells.items() if m == metric)
+    unit = f", {first.unit}" if first.unit else ""
+    return f"{metric}{unit} ({first.better} is better)"
+
+
+def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
+    """The page for people: a table a table, then what is needed to judge it, then the pictures."""
+    lines = [f"# Results: {name}", "", f"Written by `amalgan.results` from `{name}.json`; do not edit."]
+    for table, (names, metrics, cells) in tables(rows).items():
+        lines += ["", f"## {table}", ""]
+        lines += [
+            "| | " + " | ".join(head(metric, cells) for metric in metrics) + " |",
+            "|---" * (len(metrics) + 1) + "|",
+        ]
+        for row in names:
+            lines.append(f"| {row} | " + " | ".join(cell(cells.get((row, metric))) for metric in metrics) + " |")
+        for bound in ("floor", "ceiling"):
+            shared = [
+                sorted({getattr(r, bound) for (_, m), r in cells.items() if m == metric} - {None}) for metric in metrics
+            ]
+            if any(shared):
+                lines.append(
+                    f"| *{bound}* | "
+                    + " | ".join(" to ".join(dict.fromkeys(map(figure, s[:1] + s[-1:]))) for s in shared)
+                    + " |"
+                )
+        lines += ["", *_remarks(list(cells.values()))]
+    pictures = sorted((folder / "pictures").glob(f"{name}-*.png"))
+    for picture in pictures:
+        lines += ["", f"![{picture.stem.removeprefix(name + '-')}](pictures/{picture.name})"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _remarks(cells: list[Row]) -> Iterator[str]:
+    def remark(row: Row) -> str:
+        parts = [
+            f"{row.seeds} seeds" if row.seeds else "",
+            f"n = {row.n:,}" if row.n else "",
+            f"{figure(row.cpu_seconds)} CPU-seconds" if row.cpu_seconds is not None else "",
+            row.device,
+            row.date,
+            f"`{row.command}`" if row.command else "",
+            f"published: {row.source}" if row.source else "",
+            row.note,
+        ]
+        return "; ".join(part for part in parts if part)
+
+    # what several rows share is said once
+    said: dict[str, list[str]] = {}
+    for row in cells:
+        said.setdefault(remark(row), []).append(f"{row.row} {row.metric}")
+    for text, who in said.items():
+        if text:
+            yield f"- {text}" if len(said) == 1 else f"- {', '.join(who)}: {text}"
+
+
+def show(*names: str, folder: Path = FOLDER) -> None:
+    """Print results as tables in the terminal; all there are if none is named.
+
+    Raises:
+        UsageError: no such results.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name in names or sorted(path.stem for path in folder.glob("*.json")):
+        for title, (rows, metrics, cells) in tables(read(name, folder)).items():
+            table = Table(title=f"{name}: {title}", title_justify="left")
+            for column in ("", *(head(metric, cells) for metric in metrics)):
+                table.add_column(column)
+            for row in rows:
+                table.add_row(row, *(cell(cells.get((row, metric))) for metric in metrics))
+            console.print(table)
+            console.print("\n".join(_remarks(list(cells.values()))), markup=False, highlight=False)
+
+
+# Figures quoted in prose
+
+MARK = re.compile(
+    r"<!-- result: (?P<name>\S+?)/(?P<key>\S+)(?: (?P<field>\w+))? -->"
+    r"[\s*`]*(?P<figure>[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)?"
+)
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A figure in prose and the row it claims to be: `NAME/table/row/metric`, and a field other than value."""
+
+    name: str
+    key: tuple[str, ...]
+    field: str
+    figure: str
+
+    def agrees(self, row: Row) -> bool:
+        """Whether the figure is the row's, rounded to the digits quoted."""
+        number = getattr(row, self.field, None)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not self.figure:
+            return False
+        quoted = Decimal(self.figure.replace(",", ""))
+        unit = Decimal((0, (1,), int(quoted.as_tuple().exponent)))
+        exact = Decimal(repr(number))
+        # halves may have been rounded either way
+        return abs(exact.quantize(unit, ROUND_HALF_EVEN) - quoted) == 0 or abs(exact - quoted) * 2 == unit
+
+
+def quoted(text: str) -> list[Quote]:
+    """The marked figures of a text."""
+    return [
+        Quote(m["name"], tuple(m["key"].split("/")), m["field"] or "value", m["figure"] or "")
+        for m in MARK.finditer(text)
+    ]
+
+
+def wrong(text: str, folder: Path = FOLDER) -> list[str]:
+    """What is wrong with the marked figures of a text, a sentence each; [] if they all equal their rows."""
+    found = []
+    for quote in quoted(text):
+        where = f"{quote.name}/{'/'.join(quote.key)} {quote.field}"
+        try:
+            row = next((r for r in read(quote.name, folder) if r.key == quote.key), None)
+        except UsageError as error:
+            found.append(f"{where}: {error.found}")
+            continue
+        if row is None:
+            found.append(f"{where}: no such row")
+        elif not quote.agrees(row):
+            found.append(
+                f"{where}: quoted as {quote.figure or 'nothing'}, the row says {getattr(row, quote.field, None)}"
+            )
+    return found

@@ -1,0 +1,97 @@
+"""Long work in small pieces, two at a time: each finished piece is one line of a file, so stopping loses only the rest.
+
+A job is a dict of plain values that says everything about the piece; its result is a dict of plain values too. The file
+holds `{"job": ..., "result": ...}` lines; a job whose line is there is not done again, and a job that changed is a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Job = dict[str, Any]
+RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
+
+
+def key(job: Job) -> str:
+    """The same text for the same job."""
+    return json.dumps(job, sort_keys=True)
+
+
+def finished(name: str) -> dict[str, dict[str, Any]]:
+    """The results so far by the key of their job; a line cut short by a power failure is passed over."""
+    path, results = RUNS / f"{name}.jsonl", {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        results[key(record["job"])] = record["result"]
+    return results
+
+
+def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], processes: int = 2) -> list[dict[str, Any]]:
+    """The results of all jobs, in order: those on file, and the others done now, first things first.
+
+    Arguments:
+        name: of the file under docs/results/runs.
+        do: a function of a module's top level, since other processes must find it.
+        processes: side by side, of one thread each.
+    """
+    results = finished(name)
+    left = [job for job in jobs if key(job) not in results]
+    if left:
+        RUNS.mkdir(parents=True, exist_ok=True)
+        say(f"{name}: {len(left)} of {len(jobs)} pieces to do, {processes} at a time")
+        context = multiprocessing.get_context("spawn")
+        with (
+            ProcessPoolExecutor(min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            (RUNS / f"{name}.jsonl").open("a") as file,
+        ):
+            futures = {pool.submit(timed, do, job): job for job in left}
+            try:
+                for future in as_completed(futures):
+                    job, result = futures[future], future.result()
+                    file.write(json.dumps({"job": job, "result": result}) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                    results[key(job)] = result
+                    say(f"{key(job)} {json.dumps(result)}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [results[key(job)] for job in jobs]
+
+
+def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+    """The result with the CPU seconds that it took and the day."""
+    start = time.process_time()
+    result = do(job)
+    return {**result, "cpu_seconds": round(time.process_time() - start, 1), "date": time.strftime("%Y-%m-%d")}
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """Merge rows into docs/results/NAME.json by (table, row, metric)."""
+    path = RUNS.parent / f"{name}.json"
+    merged = {identity(row): row for row in (json.loads(path.read_text()) if path.exists() else [])}
+    merged |= {identity(row): row for row in rows}
+    temporary = path.with_suffix(".json.new")
+    temporary.write_text(json.dumps(list(merged.values()), indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def identity(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["table"], row["row"], row["metric"]

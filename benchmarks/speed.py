@@ -1,0 +1,529 @@
+"""Training speed on one CPU thread, against peers, on the same networks and batches.
+
+    python benchmarks/speed.py                 -> docs/results/speed.json and .md
+    python benchmarks/speed.py --dry           a few steps on noise, nothing written
+
+    training/mlp-vae     pythae's own trainer, its default networks 784-512-16
+    training/conv-vae    pythae's own trainer, a small convolutional encoder and decoder (32-64 channels)
+    training/dcgan       a textbook loop: fp32, Adam as it comes, real and fake in passes of their own, nothing frozen
+    overhead/conv-32     our trainer against a loop written out for the very same arithmetic
+
+Ratios are of CPU time for the same steps. The two sides take turns in one process, a round each, so that whatever else
+the machine does falls on both; the figure is the median over rounds of the round's ratio, its interval the 95 %
+bootstrap interval of that median. Both sides start from the same weights; what is compared is the
+same network: equal parameter counts and, in fp32, equal outputs on the same input, and their loss curves must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]
+RIVALS = ROOT / ".rivals"  # make fills it from requirements.txt
+DATA = Path(os.environ.get("AMALGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
+COMMAND = "make results-speed"
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from amalgan import recipes  # noqa: E402
+from amalgan.data import Spec  # noqa: E402
+from amalgan.data.core import Split  # noqa: E402
+from amalgan.errors import UsageError  # noqa: E402
+from amalgan.models import LatentModel  # noqa: E402
+from amalgan.models.likelihoods import Gaussian  # noqa: E402
+from amalgan.noise import Noise  # noqa: E402
+from amalgan.objectives import gan, vae  # noqa: E402
+from amalgan.results import Row, write  # noqa: E402
+from amalgan.training import Plan, Trainer  # noqa: E402
+
+VAE_BATCH, GAN_BATCH, LATENT, NOISE = 128, 64, 16, 100
+LOG_2PI = 1.8378770664093453
+
+
+@dataclass
+class Duel:
+    """What two sides took, and lost, round by round."""
+
+    steps: int
+    theirs: list[float] = field(default_factory=list)  # CPU-seconds per step
+    ours: list[float] = field(default_factory=list)
+    their_curve: list[float] = field(default_factory=list)
+    our_curve: list[float] = field(default_factory=list)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [theirs / ours for theirs, ours in zip(self.theirs, self.ours)]
+
+
+def timed(act: Callable[[], float], steps: int) -> tuple[float, float]:
+    """CPU-seconds per step of `act`, which takes `steps` steps and returns its mean loss."""
+    before = time.process_time()
+    loss = act()
+    return (time.process_time() - before) / steps, loss
+
+
+# Networks: the same modules on both sides
+
+
+class Code(nn.Linear):
+    """A layer into or out of the code: fp32 under autocast, as in the library's own networks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+def mlp() -> tuple[nn.Sequential, nn.Sequential]:
+    """784-512-2*16 and 16-512-784 (before the logistic)."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), Code(512, 2 * LATENT))
+    decoder = nn.Sequential(Code(LATENT, 512), nn.ReLU(), nn.Linear(512, 784), nn.Unflatten(1, (1, 28, 28)))
+    return encoder, decoder
+
+
+def conv() -> tuple[nn.Sequential, nn.Sequential]:
+    """Two strided convolutions and back; the second unit acts on the flattened tensor, which is the same."""
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 32, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, 2, 1),
+        nn.Flatten(),
+        nn.ReLU(),
+        Code(3136, 2 * LATENT),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(LATENT, 3136),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 7, 7)),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+    )
+    return encoder, decoder
+
+
+class Verdict(nn.Module):
+    """The networks of a textbook discriminator as the library asks for them: logits (B,) and features (B, F)."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(2 * x - 1)
+        return self.head(features).squeeze(1), features
+
+
+def dcgan() -> tuple[nn.Sequential, Verdict]:
+    """The upsampling DCGAN of PyTorch-GAN at 1x32x32, without its dropout (pixels in [0, 1], logistic at the end)."""
+    generator = nn.Sequential(
+        nn.Linear(NOISE, 128 * 8 * 8),
+        nn.Unflatten(1, (128, 8, 8)),
+        nn.BatchNorm2d(128),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(128, 128, 3, 1, 1),
+        nn.BatchNorm2d(128),
+        nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(128, 64, 3, 1, 1),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 1, 3, 1, 1),
+    )
+    layers: list[nn.Module] = [nn.Conv2d(1, 16, 3, 2, 1), nn.LeakyReLU(0.2)]
+    for before, after in ((16, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+    return generator, Verdict(nn.Sequential(*layers, nn.Flatten()), nn.Linear(128 * 2 * 2, 1))
+
+
+def count(*modules: nn.Module) -> int:
+    """Parameters."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+# Our side
+
+
+def trainer(
+    model: LatentModel, objective: Any, images: Tensor, batch: int, lr: float, betas: tuple[float, float]
+) -> Trainer:
+    """Our trainer; without a moving average, since no rival keeps one."""
+    plan = Plan(
+        model,
+        [(objective, 1.0)],
+        lr=dict.fromkeys(model.networks, lr),
+        betas=dict.fromkeys(model.networks, betas),
+        batch=batch,
+        ema=0.0,
+        precision="bf16",
+    )
+    return Trainer(plan, Split(images, None), steps=10**6)
+
+
+def go(ours: Trainer, steps: int) -> dict[str, float]:
+    """Take steps, and read the mean of every term once, as a run does at each tick."""
+    for _ in ours.run(ours.step_count + steps):
+        pass
+    return ours.signals.read()
+
+
+# pythae
+
+
+def against_pythae(networks: Callable[[], tuple[nn.Sequential, nn.Sequential]], images: Tensor, rounds: int) -> Duel:
+    """pythae's BaseTrainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
+    sys.path.insert(0, str(RIVALS))
+    try:
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VAE, VAEConfig
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+        from pythae.trainers.training_callbacks import TrainingCallback
+    except ModuleNotFoundError as error:
+        raise UsageError("pythae to compare with", str(error), f"run {COMMAND}, which installs it beside us") from None
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self, trunk: nn.Module) -> None:
+            super().__init__()
+            self.latent_dim, self.trunk = LATENT, trunk
+            self.embedding, self.log_var = nn.Linear(3136, LATENT), nn.Linear(3136, LATENT)
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.trunk(x)
+            return ModelOutput(embedding=self.embedding(h), log_covariance=self.log_var(h))
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = nn.Sequential(net, nn.Sigmoid())
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.net(z))
+
+    torch.manual_seed(0)
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT)
+    if networks is mlp:
+        rival = VAE(config)  # its own default networks
+    else:
+        encoder, decoder = networks()
+        rival = VAE(config, Encoder(encoder[:-1]), Decoder(decoder))
+
+    encoder, decoder = networks()
+    theirs = list(rival.encoder.parameters())
+    heads = [torch.cat([rival.encoder.embedding.weight, rival.encoder.log_var.weight])]
+    heads += [torch.cat([rival.encoder.embedding.bias, rival.encoder.log_var.bias])]
+    with torch.no_grad():
+        for mine, other in zip([*encoder.parameters()], theirs[:-4] + heads, strict=True):
+            mine.copy_(other)
+        for mine, other in zip(decoder.parameters(), rival.decoder.parameters(), strict=True):
+            mine.copy_(other)
+    model = LatentModel(Spec("images", (1, 28, 28), ()), LATENT, Gaussian(variance=1.0), decoder, encoder)
+    constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
+
+    # the same network: as many parameters, and the same outputs
+    assert count(rival) == count(model), (count(rival), count(model))
+    with torch.no_grad():
+        x = images[:8].float() / 255
+        coded = rival.encoder(x)
+        torch.testing.assert_close(model.posterior(x).mean, coded.embedding, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.posterior(x).log_variance, coded.log_covariance, rtol=1e-4, atol=1e-5)
+        expected = rival.decoder(coded.embedding)["reconstruction"].view(8, 1, 28, 28)
+        torch.testing.assert_close(model.decode(coded.embedding), expected, rtol=1e-4, atol=1e-5)
+
+    ours = trainer(model, vae(), images, VAE_BATCH, 1e-3, (0.9, 0.999))
+    steps = len(images) // VAE_BATCH
+    duel = Duel(steps)
+
+    class Turns(TrainingCallback):  # type: ignore[misc]
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            def mine() -> float:
+                terms = go(ours, steps)
+                return terms["reconstruction"] - constant + terms["kl"]
+
+            seconds, loss = timed(mine, steps)
+            duel.ours.append(seconds)
+            duel.our_curve.append(loss)
+            self.before = time.process_time()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            duel.theirs.append((time.process_time() - self.before) / steps)
+
+        def on_log(self, *arguments: Any, **__: Any) -> None:
+            duel.their_curve.append(float(__.get("logs", arguments[-1])["train_epoch_loss"]))
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        logging.disable(logging.INFO)
+        settings = BaseTrainerConfig(
+            output_dir=folder,
+            learning_rate=1e-3,
+            per_device_train_batch_size=VAE_BATCH,
+            num_epochs=rounds,
+            no_cuda=True,
+        )
+        held = BaseDataset(images.float() / 255, torch.zeros(len(images)))
+        BaseTrainer(rival, held, training_config=settings, callbacks=[Turns()]).train()
+        logging.disable(logging.NOTSET)
+    return duel
+
+
+# A textbook loop
+
+
+class Textbook:
+    """The DCGAN of the tutorials: three passes and two backward passes of the discriminator, nothing left out."""
+
+    def __init__(self, generator: nn.Module, discriminator: Verdict, images: Tensor) -> None:
+        self.generator, self.discriminator = generator, discriminator
+        self.x = images.float() / 255
+        self.for_generator = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        self.for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        self.done = 0
+
+    def judge(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.discriminator(x)[0])
+
+    def step(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        real = self.x[index]
+        ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
+        # the noise of our side, so that the two curves may be laid over each other
+        z = Noise(0, self.done)("prior", (len(real), NOISE))
+        self.done += 1
+        fake = torch.sigmoid(self.generator(z))
+
+        self.for_discriminator.zero_grad()
+        on_real = F.binary_cross_entropy(self.judge(real), ones)
+        on_fake = F.binary_cross_entropy(self.judge(fake.detach()), zeros)
+        for_discriminator = on_real + on_fake
+        for_discriminator.backward()
+        self.for_discriminator.step()
+
+        self.for_generator.zero_grad()
+        for_generator = F.binary_cross_entropy(self.judge(fake), ones)
+        for_generator.backward()
+        self.for_generator.step()
+        return for_generator.detach(), for_discriminator.detach()
+
+
+def against_textbook(images: Tensor, rounds: int, steps: int) -> tuple[Duel, Duel]:
+    """A DCGAN; the second record holds the discriminator's curves."""
+    torch.manual_seed(0)
+    generator, discriminator = dcgan()
+    plain = Textbook(generator, discriminator, images)
+    torch.manual_seed(0)
+    mine = dcgan()
+    assert count(generator, discriminator) == count(*mine)
+    z, x = torch.randn(4, NOISE), images[:4].float() / 255
+    torch.testing.assert_close(mine[0](z), generator(z))
+    torch.testing.assert_close(mine[1](x)[0], discriminator(x)[0])
+
+    model = LatentModel(Spec("images", (1, 32, 32), ()), NOISE, Gaussian(), mine[0], discriminator=mine[1])
+    ours = trainer(model, gan("non-saturating"), images, GAN_BATCH, 2e-4, (0.5, 0.999))
+    duel, judges = Duel(steps), Duel(steps)
+
+    def theirs() -> float:
+        losses = [plain.step(ours.order(plain.done)) for _ in range(steps)]
+        judges.their_curve.append(float(sum(d for _, d in losses)) / steps)
+        return float(sum(g for g, _ in losses)) / steps
+
+    def my_round() -> float:
+        terms = go(ours, steps)
+        judges.our_curve.append(terms["discriminator"])
+        return terms["adversarial"]
+
+    for _ in range(rounds):
+        for act, seconds, curve in ((my_round, duel.ours, duel.our_curve), (theirs, duel.theirs, duel.their_curve)):
+            took, loss = timed(act, steps)
+            seconds.append(took)
+            curve.append(loss)
+    return duel, judges
+
+
+# The trainer's own cost
+
+
+def written_out(model: LatentModel, images: Tensor, batch: int, lr: float) -> Iterator[Tensor]:
+    """`recipes.vae` as a loop that knows nothing else: same networks, precision, optimiser, average and noise."""
+    model = model.to(memory_format=torch.channels_last)
+    parameters = [p for parameters in model.networks.values() for p in parameters]
+    optimiser = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.99), fused=True)
+    own = list(model.state_dict().values())
+    average = [value.clone() for value in own]
+    order = torch.randperm(len(images))
+    for step in range(10**9):
+        at = order[torch.arange(step * batch, (step + 1) * batch) % len(order)]
+        x = images[at].float().div_(255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = model.posterior(x)
+            z = posterior.sample(torch.randn(batch, model.latent))
+            loss = -model.likelihood.log_prob(model.decoder(z), x).mean() + posterior.kl().mean(0).sum()
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(average, own, 1e-3)
+        yield loss.detach()
+
+
+def overhead(rounds: int, steps: int) -> Duel:
+    """The default VAE recipe on 3x32x32 images: our trainer against the same arithmetic written out."""
+    images = (torch.rand(2048, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    spec = Spec("images", (3, 32, 32), ())
+    torch.manual_seed(0)
+    plan = recipes.plan("vae", spec, {})
+    torch.manual_seed(0)
+    loop = written_out(recipes.plan("vae", spec, {}).model, images, plan.batch, 4e-4)
+    ours = Trainer(plan, Split(images, None), steps=10**6)
+    duel = Duel(steps)
+
+    def mine() -> float:
+        terms = go(ours, steps)
+        return terms["reconstruction"] + terms["kl"]
+
+    for _ in range(rounds):
+        for act, seconds, curve in (
+            (mine, duel.ours, duel.our_curve),
+            (lambda: float(sum(next(loop) for _ in range(steps))) / steps, duel.theirs, duel.their_curve),
+        ):
+            took, loss = timed(act, steps)
+            seconds.append(took)
+            curve.append(loss)
+    return duel
+
+
+# Telling
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """The median and its 95 % bootstrap interval."""
+    drawn = torch.randint(len(values), (2000, len(values)), generator=torch.Generator().manual_seed(0))
+    medians = torch.tensor(values, dtype=torch.float64)[drawn].median(1).values
+    low, high = torch.quantile(medians, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    middle = statistics.median(values)
+    return middle, min(low, middle), max(high, middle)
+
+
+def curves(name: str, duel: Duel, tolerance: float) -> float:
+    """Print both loss curves; they must agree.
+
+    The first round starts anywhere and is steep; after it the curves' relative gap, averaged over rounds, is bounded.
+    """
+    print(f"{name}: loss by round, theirs  " + " ".join(f"{v:.2f}" for v in duel.their_curve))
+    print(f"{name}: loss by round, ours    " + " ".join(f"{v:.2f}" for v in duel.our_curve))
+    gaps = [abs(a - b) / abs(b) for a, b in zip(duel.our_curve, duel.their_curve, strict=True)][1:]
+    gap = statistics.mean(gaps) if gaps else 0.0
+    print(f"{name}: mean gap {gap:.2%}, at most {tolerance:.0%} allowed", flush=True)
+    assert gap <= tolerance, f"{name}: loss curves differ by {gap:.1%}"
+    return gap
+
+
+def row(name: str, duel: Duel, note: str, cpu_seconds: float, table: str = "training", metric: str = "ratio") -> Row:
+    """The row of a duel, printed as it is made."""
+    warm = Duel(duel.steps, duel.theirs[1:] or duel.theirs, duel.ours[1:] or duel.ours)  # the first round warms up
+    middle, low, high = interval(warm.ratios)
+    ours, theirs = (1000 * statistics.median(side) for side in (warm.ours, warm.theirs))
+    print(
+        f"{name}: {middle:.2f} [{low:.2f}, {high:.2f}]; CPU-ms a step: theirs {theirs:.1f}, ours {ours:.1f}", flush=True
+    )
+    return Row(
+        table,
+        name,
+        metric,
+        "their CPU time / ours",
+        "higher",
+        round(middle, 3),
+        round(low, 3),
+        round(high, 3),
+        n=len(warm.ratios),
+        floor=1.0,
+        command=COMMAND,
+        cpu_seconds=round(cpu_seconds, 1),
+        device=device(),
+        note=f"{note}; {theirs:.1f} against {ours:.1f} CPU-ms a step; n = rounds of {duel.steps} steps",
+    )
+
+
+def device() -> str:
+    """What this machine calls its processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return f"{name}, 1 thread, torch {torch.__version__}"
+
+
+def mnist(count: int, size: int) -> Tensor:
+    """The first MNIST digits, uint8."""
+    from amalgan.data import open
+
+    if not (DATA / "mnist").is_dir():
+        raise UsageError(
+            "MNIST to train on", f"no {DATA / 'mnist'}", "set AMALGAN_TEST_DATA to the folder that holds it"
+        )
+    x = open(DATA / "mnist").train.tensor(count)
+    x = F.pad(x, [(size - 28) // 2] * 4)
+    return (x * 255).round().to(torch.uint8)
+
+
+def noise_images(count: int, size: int) -> Tensor:
+    """Smooth noise, for a dry run."""
+    coarse = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return (F.interpolate(coarse, size=size, mode="bilinear") * 255).to(torch.uint8)
+
+
+def measure(dry: bool = False, cases: tuple[str, ...] = ("mlp-vae", "conv-vae", "dcgan", "conv-32")) -> list[Row]:
+    """Every case, smallest first."""
+    torch.set_num_threads(1)
+    images = noise_images if dry else mnist
+    rows = []
+    for name in cases:
+        before = time.process_time()
+        if name == "mlp-vae":
+            duel = against_pythae(mlp, images(256 if dry else 12_800, 28), rounds=3 if dry else 16)
+            note = "pythae 0.1.2, its trainer and default networks, batch 128"
+        elif name == "conv-vae":
+            duel = against_pythae(conv, images(256 if dry else 5_120, 28), rounds=3 if dry else 16)
+            note = "pythae 0.1.2, its trainer, convolutions of 32 and 64 channels, batch 128"
+        elif name == "dcgan":
+            duel, judges = against_textbook(images(256 if dry else 12_800, 32), 3 if dry else 16, 1 if dry else 12)
+            note = (
+                "textbook loop (fp32, separate passes, nothing frozen); upsampling DCGAN, batch norm, 32 px, batch 64"
+            )
+            curves(f"{name} discriminator", judges, 1.0 if dry else 0.1)
+        else:
+            duel = overhead(3 if dry else 16, 1 if dry else 8)
+            note = "recipes.vae at 3x32x32, batch 64, against the same arithmetic written out; 1 = no cost"
+        gap = curves(name, duel, 1.0 if dry else 0.1 if name == "dcgan" else 0.02)
+        note += f"; loss curves agree to {gap:.1%}"
+        table = "overhead" if name == "conv-32" else "training"
+        rows.append(row(name, duel, note, time.process_time() - before, table))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry", action="store_true", help="a few steps on noise; write nothing")
+    parser.add_argument("--cases", default="mlp-vae,conv-vae,dcgan,conv-32", help="which, separated by commas")
+    arguments = parser.parse_args()
+    try:
+        rows = measure(arguments.dry, tuple(arguments.cases.split(",")))
+    except UsageError as error:
+        sys.exit(str(error))
+    if not arguments.dry:
+        write("speed", rows)
+
+
+if __name__ == "__main__":
+    main()

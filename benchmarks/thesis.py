@@ -1,0 +1,175 @@
+"""When does the VAE-GAN have the strengths of both? Same networks, same images seen, three seeds.
+
+    python -m benchmarks.thesis                    every table; stopped, it goes on where it was
+    python -m benchmarks.thesis mnist-short        one of them
+    python -m benchmarks.thesis --explore mnist    settings on the validation split, seed 100: never the numbers we report
+
+Each run is a line of docs/results/runs/thesis.jsonl; the tables thesis-DATA-BUDGET of docs/results/images.json are
+made from those lines. The settings in SETTINGS were chosen on validation splits (frontier pictures beside the tables).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks import jobs
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = {"mnist": "mnist", "fashion": "fashion_mnist", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
+STEPS = {"short": 2000, "long": 7000}
+TABLES = ("mnist-short", "fashion-short", "mnist-long", "fashion-long", "cifar-long")
+SEEDS = (0, 1, 2)
+METRICS = ("pixel_mse", "frechet", "precision", "recall", "coverage")
+
+# What differs from the recipes' defaults, per table and row; chosen on validation.
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {}
+
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vae-z8": ("vae", {"latent": 8}),
+    "vaegan-z8": ("vaegan", {"latent": 8}),
+    "vae-z64": ("vae", {"latent": 64}),
+    "vaegan-z64": ("vaegan", {"latent": 64}),
+    "gan": ("gan", {"latent": 64}),
+}
+
+
+def data_folder() -> Path:
+    """Where the real data sets are: $AMALGAN_TEST_DATA, by default ../shared/data beside the project."""
+    import os
+
+    return Path(os.environ.get("AMALGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@cache
+def opened(name: str) -> Any:
+    """The data set, opened once a process."""
+    from amalgan.data import open
+
+    return open(str(data_folder() / DATA[name]))
+
+
+@cache
+def judged(name: str, split: str, n: int) -> Any:
+    """The real side of the judgement, computed once a process."""
+    from amalgan.metrics.evaluate import reference
+
+    return reference(opened(name), split, n)
+
+
+def do(job: dict[str, Any]) -> dict[str, Any]:
+    """Train one run, judge it, forget its folder; a run that was stopped goes on from its last checkpoint."""
+    import time
+
+    from amalgan import runs
+    from amalgan.metrics.evaluate import evaluate
+    from amalgan.noise import key
+
+    folder = ROOT / "runs" / "thesis" / f"{key(jobs.key(job)):x}"
+    data = opened(job["data"])
+    began = time.process_time()
+    if (folder / "recipe.json").exists():
+        run = runs.load(folder, data)
+        run = run if run.finished else runs.resume(folder, data=data)
+    else:
+        run = runs.train(
+            job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **job["arguments"]
+        )
+    training = run.log()[-1]["cpu_seconds"]
+    rows = evaluate(run.model, data, split=job["split"], n=job["n"], seed=job["seed"], k_importance=50, n_importance=50,
+                    against=judged(job["data"], job["split"], job["n"]))  # fmt: skip
+    numbers = {f"{row.metric}{'/' + row.prior if row.prior else ''}": row.value for row in rows}
+    bounds = {row.metric: [row.floor, row.ceiling] for row in rows}
+    shutil.rmtree(folder)
+    return {"numbers": numbers, "bounds": bounds, "features": next(r.features for r in rows if r.features), "n": rows[0].n,
+            "training_cpu_seconds": training, "total_cpu_seconds": time.process_time() - began}  # fmt: skip
+
+
+def job(data: str, steps: int, row: str, seed: int, split: str = "test", n: int = 5000, **more: Any) -> dict[str, Any]:
+    """The full description of one run."""
+    recipe, arguments = ROWS[row]
+    return {"data": data, "steps": steps, "recipe": recipe, "arguments": {**arguments, **more}, "seed": seed,
+            "split": split, "n": n}  # fmt: skip
+
+
+def table(name: str) -> list[Any]:
+    """Run what is missing of a table and make its rows."""
+    from amalgan.metrics.intervals import seed_interval
+    from amalgan.results import Row
+
+    data, budget = name.split("-")
+    chosen = SETTINGS.get(name, {})
+    wanted = {(row, seed): job(data, STEPS[budget], row, seed, **chosen.get(row, {})) for seed in SEEDS for row in ROWS}
+    results = dict(zip(wanted, jobs.work("thesis", list(wanted.values()), do)))
+    rows: list[Any] = []
+    for row in ROWS:
+        mine = [results[row, seed] for seed in SEEDS]
+        prior = "standard" if row == "gan" else "fitted"
+        for metric in METRICS:
+            key = metric if metric == "pixel_mse" else f"{metric}/{prior}"
+            values = [result["numbers"][key] for result in mine if key in result["numbers"]]
+            if not values:
+                continue
+            between = seed_interval(values)
+            floor, ceiling = mine[0]["bounds"][metric]
+            settings = ", ".join(f"{k}={v}" for k, v in chosen.get(row, {}).items()) or "defaults"
+            rows.append(Row(f"thesis-{name}", row, metric, UNITS[metric], "lower" if metric in ("pixel_mse", "frechet") else "higher",
+                            value=between.value, low=between.low, high=between.high, seeds=len(values), n=mine[0]["n"], floor=floor, ceiling=ceiling,
+                            command=f"python -m benchmarks.thesis {name}", cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
+                            device=device(), note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior"))  # fmt: skip
+    return rows
+
+
+UNITS = {
+    "pixel_mse": "squared pixels",
+    "frechet": "squared features",
+    "precision": "share",
+    "recall": "share",
+    "coverage": "share",
+}
+
+
+def device() -> str:
+    """The processor's name."""
+    import platform
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, 1 thread a run"
+
+
+def explore(data: str, words: list[str]) -> None:
+    """Runs on the validation split with seed 100: `--explore mnist vaegan-z8 2000 lam=30 sees=reconstructions`."""
+    row, steps, *rest = words
+    more = {
+        k: (float(v) if v.replace(".", "").replace("e-", "").isdigit() else v) for k, v in (w.split("=") for w in rest)
+    }
+    (result,) = jobs.work("explored", [job(data, int(steps), row, 100, split="validation", **more)], do, processes=1)
+    shown = ("pixel_mse", "frechet/fitted", "frechet/standard", "coverage/fitted", "coverage/standard", "recall/fitted", "precision/fitted", "kl", "frechet_reconstruction")  # fmt: skip
+    print(data, row, steps, more, {k: float(f"{result['numbers'][k]:.4g}") for k in shown if k in result["numbers"]},
+          f"{result['training_cpu_seconds']:.0f} CPU s", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--explore", nargs="+", metavar="WORD", help="DATA ROW STEPS [argument=value ...]")
+    a = parser.parse_args()
+    if not data_folder().is_dir():
+        sys.exit(f"the data sets are not in {data_folder()}; set AMALGAN_TEST_DATA")
+    if a.explore:
+        explore(a.explore[0], a.explore[1:])
+        return
+    from amalgan import results
+
+    for name in a.tables or TABLES:
+        results.write("images", table(name))
+        results.show("images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Ring of 8 and grid of 25 Gaussians: do the six games find all modes, sharply and evenly?
+
+    ring    8 means on radius 1, sigma 0.01; every batch is fresh; batch 512; z in 256 dimensions; two tanh layers of 128
+            units on each side, orthogonal weights of gain 1.4; beta1 0.5; 25,000 steps: the unrolled GAN notebook in full
+            (Metz et al. 2017, github.com/poolio/unrolled_gan). Its angles count one mode twice; ours leave it out
+    grid    25 means {-4, -2, 0, 2, 4}^2, sigma 0.05; 100,000 points drawn once; batch 100; z in 2 dimensions; generator
+            of 4 layers of 400 units with batch norm; discriminator of 3 maxout layers of 200 units and 5 pieces;
+            beta1 0.8; weights N(0, 0.02^2); 40,000 steps: a tenth of PacGAN's protocol (Lin et al. 2018)
+
+Networks, data, batch and budget are the protocols'; the method is ours: R1 + R2 falling by stages, step sizes falling to
+zero, averaged weights. Its settings were chosen on seeds from 100 on; the table reports seeds 0 to 4. PacGAN's scorer:
+2,500 samples, good within 3 sigma of a mean; the mixture itself scores 98.9 %.
+
+    python -m benchmarks.toys                   # everything that is not yet done, best game first
+    python -m benchmarks.toys ring --games relativistic
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amalgan.data import Spec
+from amalgan.data.core import Split
+from amalgan.data.known import Mixture, grid, ring
+from amalgan.metrics.intervals import seed_interval
+from amalgan.metrics.modes import SAMPLES, mixture_modes
+from amalgan.models import LatentModel
+from amalgan.models.likelihoods import Gaussian
+from amalgan.networks.points import mlp
+from amalgan.objectives import GAMES, Objective, ZeroCentred, decay, gan
+from amalgan.training import Plan, Trainer
+from benchmarks.jobs import Job, say, work, write
+
+TABLES: dict[str, Mixture] = {"ring": ring(), "grid": grid()}
+STEPS = {"ring": 25_000, "grid": 40_000}
+SEEDS = range(5)
+POINTS = 100_000  # of the grid's training set
+
+
+class Fresh:
+    """A training set without end: every batch is drawn anew from the mixture."""
+
+    def __init__(self, mixture: Mixture, seed: int) -> None:
+        self.mixture, self.source = mixture, torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return 2**20  # only says how often the trainer shuffles what is not looked at
+
+    def batch(self, index: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, None]:
+        c = torch.randint(len(self.mixture.means), index.shape, generator=self.source)
+        epsilon = torch.randn(len(index), 2, generator=self.source)
+        return (self.mixture.means[c] + self.mixture.sigma * epsilon).to(device), None
+
+
+class Maxout(nn.Module):
+    """(B, a) -> (B, b): the largest of `pieces` linear maps, unit by unit (Goodfellow et al. 2013)."""
+
+    def __init__(self, a: int, b: int, pieces: int = 5) -> None:
+        super().__init__()
+        self.linear, self.pieces = nn.Linear(a, b * pieces), pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, (self.pieces, -1)).max(1).values  # amax's gradient is four times as dear
+
+
+class Discriminator(nn.Module):
+    """x (B, 2) -> logits (B,) and features (B, F)."""
+
+    def __init__(self, trunk: nn.Module, features: int) -> None:
+        super().__init__()
+        self.trunk, self.verdict = trunk, nn.Linear(features, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(x)
+        return self.verdict(features).squeeze(1), features
+
+
+def ring_model() -> LatentModel:
+    """The notebook's networks."""
+    decoder = mlp([256, 128, 128, 2], nn.Tanh)
+    discriminator = Discriminator(nn.Sequential(mlp([2, 128, 128], nn.Tanh), nn.Tanh()), 128)
+    model = LatentModel(Spec("points", (2,)), 256, Gaussian(squash=False), decoder, discriminator=discriminator)
+    for layer in linear_layers(model):
+        nn.init.orthogonal_(layer.weight, 1.4)
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+def grid_model() -> LatentModel:
+    """PacGAN's networks."""
+    units = [[nn.Linear(a, 400, bias=False), nn.BatchNorm1d(400), nn.ReLU()] for a in (2, 400, 400, 400)]
+    decoder = nn.Sequential(*(module for unit in units for module in unit), nn.Linear(400, 2))
+    discriminator = Discriminator(nn.Sequential(Maxout(2, 200), Maxout(200, 200), Maxout(200, 200)), 200)
+    model = LatentModel(Spec("points", (2,)), 2, Gaussian(squash=False), decoder, discriminator=discriminator)
+    for layer in linear_layers(model):
+        nn.init.normal_(layer.weight, 0, 0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+
+# What is the method's: chosen on seeds 100 and up. slope: (strength of R1 + R2, share of the steps) by stage.
+METHOD: dict[str, dict[str, Any]] = {
+    "ring": {"lr": 3e-3, "slope": [[0.1, 0.2], [0.01, 0.4], [1e-3, 0.4]], "lazy": 4},
+    "grid": {"lr": 1e-4, "slope": [[0.1, 1.0]], "lazy": 4},
+}
+EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def job(table: str, game: str, seed: int, steps: int) -> Job:
+    method = METHOD[table] | EXCEPTIONS.get((table, game), {})
+    return {"table": table, "game": game, "seed": seed, "steps": steps, **method}
+
+
+def plan(job: Job) -> Plan:
+    """Networks and data of the protocol, the method's objective."""
+    torch.manual_seed(job["seed"])
+    model = {"ring": ring_model, "grid": grid_model}[job["table"]]()
+    beta1, batch = {"ring": (0.5, 512), "grid": (0.8, 100)}[job["table"]]
+
+    def objective(gamma: float) -> Objective:
+        return gan(job["game"]) + ZeroCentred(gamma, ("x", "fake"), job["lazy"])
+
+    return Plan(
+        model,
+        [(objective(gamma), share) for gamma, share in job["slope"]],
+        lr=dict.fromkeys(model.networks, decay(job["lr"])),
+        betas=dict.fromkeys(model.networks, (beta1, 0.99)),
+        batch=batch,
+        ema=0.999,
+    )
+
+
+def do(job: Job, every: int = 0) -> dict[str, Any]:
+    """Train on the protocol, score PacGAN's way; every so many steps say how it stands."""
+    torch.set_flush_denormal(True)
+    mixture = TABLES[job["table"]]
+    split = Fresh(mixture, job["seed"]) if job["table"] == "ring" else Split(mixture.sample(POINTS, job["seed"]), None)
+    trainer = Trainer(plan(job), split, job["steps"], job["seed"])
+    for step in trainer.run():
+        if every and step % every == 0:
+            say(f"{step} {score(trainer, mixture, job['seed'])} {trainer.signals.read()}")
+    trainer.check()
+    return score(trainer, mixture, job["seed"])
+
+
+def score(trainer: Trainer, mixture: Mixture, seed: int) -> dict[str, Any]:
+    with trainer.averaged_model() as model:
+        model.eval()
+        found = mixture_modes(model.sample(SAMPLES, seed, "standard"), mixture.means, mixture.sigma)
+        model.train()
+    return {
+        "modes": found.modes,
+        "modes_strict": found.modes_strict,
+        "quality": found.quality,
+        "reverse_kl": found.reverse_kl,
+    }
+
+
+# The tables
+
+SOURCES = {
+    "VEEGAN Table 1": "Srivastava et al. 2017, arXiv 1705.07761, Table 1",
+    "PacGAN Table 1": "Lin et al. 2018, arXiv 1712.04086, Table 1 (10 trials)",
+}
+# (source, row): modes, quality, reverse KL of the ring; the same of the grid; None: not given
+PUBLISHED: dict[tuple[str, str], tuple[tuple[float | None, ...], tuple[float | None, ...]]] = {
+    ("VEEGAN Table 1", "gan"): ((1, 0.993, None), (3.3, 0.005, None)),
+    ("VEEGAN Table 1", "ali"): ((2.8, 0.0013, None), (15.8, 0.016, None)),
+    ("VEEGAN Table 1", "unrolled"): ((7.6, 0.356, None), (23.6, 0.16, None)),
+    ("VEEGAN Table 1", "veegan"): ((8, 0.529, None), (24.6, 0.40, None)),
+    ("PacGAN Table 1", "gan"): ((6.3, 0.982, 0.45), (17.3, 0.948, 0.70)),
+    ("PacGAN Table 1", "ali"): ((6.6, 0.976, 0.36), (24.1, 0.957, 0.14)),
+    ("PacGAN Table 1", "pacgan2"): ((7.9, 0.956, 0.07), (23.8, 0.913, 0.13)),
+    ("PacGAN Table 1", "pacgan3"): ((7.8, 0.977, 0.10), (24.6, 0.942, 0.06)),
+    ("PacGAN Table 1", "pacgan4"): ((7.8, 0.959, 0.07), (24.8, 0.936, 0.04)),
+}
+METRICS = {"modes": ("modes", "higher"), "quality": ("share", "higher"), "reverse_kl": ("nats", "lower")}
+
+
+def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job]) -> list[dict[str, Any]]:
+    """One row a metric, the mean over seeds with its t-interval."""
+    mixture, first = TABLES[table], jobs[0]
+    modes = len(mixture.means)
+    ideal = mixture_modes(mixture.sample(SAMPLES, 0), mixture.means, mixture.sigma)
+    floors = {"modes": modes, "quality": ideal.quality, "reverse_kl": ideal.reverse_kl}
+    ceilings = {"modes": 1, "quality": 0.0, "reverse_kl": math.log(modes)}
+    slopes = ", then ".join(f"{gamma:g} for {share:.0%}" for gamma, share in first["slope"])
+    note = (
+        f"{first['steps']:,} steps; R1 + R2 {slopes} of the steps, on every {first['lazy']}th; step size {first['lr']:g} "
+        f"falling to zero; averaged weights; settings chosen on seeds from 100 on; floor: the mixture's own samples"
+    )
+    made = []
+    for metric, (unit, better) in METRICS.items():
+        found = seed_interval([run[metric] for run in runs])
+        made.append(
+            {
+                "table": table,
+                "row": game,
+                "metric": metric,
+                "unit": unit,
+                "better": better,
+                "value": round(found.value, 5),
+                "low": round(found.low, 5) if len(runs) > 1 else None,
+                "high": round(found.high, 5) if len(runs) > 1 else None,
+                "seeds": [job["seed"] for job in jobs],
+                "n": SAMPLES,
+                "floor": round(floors[metric], 5),
+                "ceiling": round(ceilings[metric], 5),
+                "command": "python -m benchmarks.toys",
+                "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs)),
+                "device": "cpu, 1 thread",
+                "date": max(run["date"] for run in runs),
+                "note": note,
+            }
+        )
+    return made
+
+
+def published() -> list[dict[str, Any]]:
+    """Other people's rows."""
+    return [
+        {
+            "table": table,
+            "row": f"{row} ({source.split()[0]})",
+            "metric": metric,
+            "unit": unit,
+            "better": better,
+            "published": value,
+            "source": SOURCES[source],
+        }
+        for (source, row), tables in PUBLISHED.items()
+        for table, values in zip(TABLES, tables)
+        for (metric, (unit, better)), value in zip(METRICS.items(), values)
+        if value is not None
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ring of 8 and grid of 25 Gaussians, six games.")
+    parser.add_argument("tables", nargs="*", default=list(TABLES), help="ring, grid (both)")
+    parser.add_argument("--games", default="relativistic," + ",".join(g for g in GAMES if g != "relativistic"))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    jobs = [
+        job(table, game, seed, STEPS[table])
+        for table in asked.tables
+        for game in asked.games.split(",")
+        for seed in range(asked.seeds)
+    ]
+    # every game gets its first seed before any gets its second: stopped early, the table still shows them all
+    jobs.sort(key=lambda job: (job["game"] != "relativistic") * (1 + job["seed"]))
+    results = work("toys", jobs, do, asked.processes)
+    made = published()
+    for table in asked.tables:
+        for game in asked.games.split(","):
+            mine = [(j, r) for j, r in zip(jobs, results) if (j["table"], j["game"]) == (table, game)]
+            made += rows(table, game, [r for _, r in mine], [j for j, _ in mine])
+    write("images", made)
+
+
+if __name__ == "__main__":
+    main()

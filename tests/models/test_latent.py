@@ -1,0 +1,98 @@
+"""Latent models: what each can do, draws that compute nothing unread, samples that depend on their number alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from amalgan import recipes
+from amalgan.data import Spec
+from amalgan.errors import UsageError
+from amalgan.models import LatentModel
+from amalgan.noise import Noise
+
+SPECS = {"images": Spec("images", (1, 8, 8)), "colour": Spec("images", (3, 9, 12)), "points": Spec("points", (2,))}
+
+
+def model(recipe: str, spec: Spec, **arguments: Any) -> LatentModel:
+    torch.manual_seed(0)
+    return recipes.plan(recipe, spec, {"latent": 3, "width": 4 if len(spec.shape) == 3 else 32, **arguments}).model
+
+
+def batch(spec: Spec, n: int = 5) -> torch.Tensor:
+    return torch.rand(n, *spec.shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_shapes_of_everything_a_model_can_do(recipe: str, spec: Spec) -> None:
+    made, x = model(recipe, spec), batch(spec)
+    assert made.sample(4).shape == (4, *spec.shape)
+    assert made.decode(torch.zeros(2, 3)).shape == (2, *spec.shape)
+    assert made.has_encoder == (recipe != "gan") and made.has_density == (recipe in ("vae", "vaegan"))
+    if recipe == "gan":
+        with pytest.raises(UsageError, match="without encoder"):
+            made.encode(x)
+        assert made.fit_prior([x]) is None
+        return
+    assert made.encode(x).shape == (5, 3)
+    assert made.reconstruct(x).shape == x.shape
+    assert torch.equal(made.reconstruct(x), made.decode(made.encode(x)))
+    assert made.log_likelihood(x, made.encode(x)).shape == (5,)
+
+
+def test_networks_share_no_parameter_and_miss_none() -> None:
+    made = model("vaegan", SPECS["images"], likelihood="gaussian-learned")
+    listed = [id(p) for parameters in made.networks.values() for p in parameters]
+    assert len(listed) == len(set(listed)) and set(listed) == {id(p) for p in made.parameters()}
+    assert any(p is made.likelihood.log_variance for p in made.networks["decoder"])
+
+
+def test_a_draw_computes_each_field_once_and_only_when_read() -> None:
+    made, x = model("vaegan", SPECS["points"]), batch(SPECS["points"])
+    calls: list[str] = []
+    for name in ("encoder", "decoder", "discriminator"):
+        getattr(made, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    draw = made.draw(x, None, Noise(0))
+    assert calls == []
+    assert draw.log_likelihood.shape == (5,) and calls == ["encoder", "decoder"]
+    assert draw.reconstruction.shape == x.shape and draw.posterior is draw.posterior
+    assert calls == ["encoder", "decoder"]
+    assert draw.fake.shape == x.shape and calls == ["encoder", "decoder", "decoder"]
+
+
+def test_a_draws_noise_is_named() -> None:
+    """Reading the fake first does not shift the posterior's noise."""
+    made, x = model("vae", SPECS["points"]), batch(SPECS["points"])
+    one, other = made.draw(x, None, Noise(0, 3)), made.draw(x, None, Noise(0, 3))
+    assert torch.equal((one.fake, one.z)[1], (other.z, other.fake)[0])
+    assert not torch.equal(one.z, made.draw(x, None, Noise(0, 4)).z)
+    share = one.uniform("between", 10_000)
+    assert share.min() >= 0 and share.max() <= 1 and abs(share.mean() - 0.5) < 5 * (1 / 12 / 10_000) ** 0.5
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("prior", ["fitted", "standard"])
+def test_sample_i_is_the_same_whatever_n_start_and_batch(spec: Spec, prior: str) -> None:
+    made = model("vae", spec)
+    made.fit_prior(list(batch(spec, 90).split(30)))
+    whole = made.sample(70, seed=1, prior=prior)
+    assert torch.allclose(made.sample(9, seed=1, prior=prior), whole[:9], atol=1e-6)
+    assert torch.allclose(made.sample(70, seed=1, prior=prior, batch=7), whole, atol=1e-6)
+    assert torch.allclose(made.sample(5, seed=1, prior=prior, start=62), whole[62:67], atol=1e-6)
+    assert not torch.allclose(made.sample(9, seed=2, prior=prior), whole[:9], atol=1e-3)
+
+
+def test_the_fitted_prior_is_fitted_to_the_codes() -> None:
+    made, x = model("vae", SPECS["points"]), 3 + batch(SPECS["points"], 400)
+    assert made.prior("fitted") is made.standard  # nothing is fitted yet
+    fitted = made.fit_prior(list(x.split(100)))
+    assert made.prior() is fitted and made.prior("standard") is made.standard
+    assert fitted is not None and len(fitted.weights) == 20  # 20 examples a component at least
+    posterior = made.posterior(x)
+    codes = posterior.sample(torch.randn(400, 3, generator=torch.Generator().manual_seed(5)))
+    assert fitted.log_prob(codes).mean() > made.standard.log_prob(codes).mean()
+    with pytest.raises(UsageError, match="fitted or standard"):
+        made.prior("flat")

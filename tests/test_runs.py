@@ -1,0 +1,287 @@
+"""Run folders: exact resumption (law 5), interruption, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import amalgan
+from amalgan import runs
+from amalgan.errors import AmalganError, UsageError
+from amalgan.training import Diverged, checkpoints
+
+SMALL: dict[str, Any] = {"width": 4, "latent": 4, "batch": 8}
+STEPS = 24
+VARIANTS = {
+    "ae": ("ae", {}),
+    "vae": ("vae", {}),
+    "gan": ("gan", {"critic_steps": 2}),
+    "vaegan": ("vaegan", {}),
+    "learned": ("vaegan", {"form": "learned", "gate": True}),
+    "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
+}
+
+
+def stop_at(step: int) -> Any:
+    """A watcher that presses Ctrl-C once that step is done."""
+
+    def watch(tick: runs.Tick) -> None:
+        if tick.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return watch
+
+
+def plain_log(folder: Path) -> list[dict[str, Any]]:
+    lines = runs.load(folder).log()
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+
+
+def equal(one: Path, other: Path) -> bool:
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop", [7, 17])
+def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
+    recipe, arguments = VARIANTS[variant]
+    settings = {**SMALL, **arguments}
+    whole = amalgan.train(recipe, "digits", steps=STEPS, out=tmp_path / "whole", **settings)
+    with pytest.raises(runs.Interrupted) as stopped:
+        amalgan.train(recipe, "digits", steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)
+    assert stopped.value.exit_code == 130 and "amalgan resume" in stopped.value.instead
+    assert runs.load(tmp_path / "parts").log()[-1]["step"] == stop
+    resumed = amalgan.resume(tmp_path / "parts")
+    for part in ("model/model.safetensors", f"checkpoints/step_{STEPS:08d}/state.safetensors"):
+        assert equal(whole.folder / part, resumed.folder / part), part
+    assert plain_log(whole.folder) == plain_log(resumed.folder)
+    assert torch.equal(whole.sample(5), resumed.sample(5))
+    for picture in sorted((whole.folder / "samples").iterdir()):
+        assert picture.read_bytes() == (resumed.folder / "samples" / picture.name).read_bytes()
+
+
+def test_extending_a_finished_run_keeps_its_steps(tmp_path: Path) -> None:
+    amalgan.train("vae", "digits", steps=5, out=tmp_path / "run", **SMALL)
+    with pytest.raises(UsageError, match="--steps"):
+        amalgan.resume(tmp_path / "run")
+    longer = amalgan.resume(tmp_path / "run", steps=12)
+    assert [line["step"] for line in longer.log()] == list(range(1, 13))
+    with pytest.raises(UsageError, match="--steps"):
+        runs.resume(tmp_path / "run", steps=3)
+
+
+@pytest.mark.slow
+def test_killed_processes_lose_only_the_steps_since_the_last_checkpoint(tmp_path: Path) -> None:
+    whole = amalgan.train("vaegan", "digits", steps=300, out=tmp_path / "whole", **SMALL)
+    words = [sys.executable, "-m", "amalgan", "train", "vaegan", "--data", "digits", "--steps", "300",
+             "--checkpoint-seconds", "0.02", "--out", str(tmp_path / "killed"),
+             *(f"--{k}={v}" for k, v in SMALL.items())]  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for kill in range(4):
+        deadline = time.monotonic() + 60
+        seen = len(list((tmp_path / "killed").glob("checkpoints/step_*/state.json")))
+        while process.poll() is None and time.monotonic() < deadline:
+            log = tmp_path / "killed" / "log.jsonl"
+            if seen and log.exists() and log.stat().st_size > 2000 * (kill + 1):
+                break
+            seen = len(list((tmp_path / "killed").glob("checkpoints/step_*/state.json")))
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "killed" / "model" / "config.json").exists():
+            break
+        process = subprocess.Popen([sys.executable, "-m", "amalgan", "resume", str(tmp_path / "killed"),
+                                    "--checkpoint-seconds", "0.02"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = runs.load(tmp_path / "killed")
+    if not resumed.finished:
+        resumed = amalgan.resume(tmp_path / "killed")
+    assert equal(whole.folder / "model/model.safetensors", resumed.folder / "model/model.safetensors")
+    assert plain_log(whole.folder) == plain_log(resumed.folder)
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".writing-*"))
+
+
+def test_ctrl_c_on_the_command_line_saves_and_exits_with_130(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "amalgan", "train", "vae", "--data", "digits", "--steps", "1000000",
+             "--out", str(tmp_path / "run"), *(f"--{k}={v}" for k, v in SMALL.items())]  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "log.jsonl").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+        if (tmp_path / "run" / "recipe.json").exists():
+            time.sleep(0.5)
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"amalgan resume {tmp_path / 'run'}" in said and "Traceback" not in said
+    assert list((tmp_path / "run" / "checkpoints").glob("step_*/state.safetensors"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    groups = {"model": {"w": torch.arange(6.0).view(2, 3)}}
+    for step in (1, 2, 3):
+        checkpoints.write(tmp_path, {"model": {"w": groups["model"]["w"] + step}}, step)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000002", "step_00000003"]
+    newest = tmp_path / "step_00000003" / "state.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    found, record, damaged = checkpoints.latest(tmp_path)
+    assert record["step"] == 2 and torch.equal(found["model"]["w"], groups["model"]["w"] + 2)
+    assert len(damaged) == 1 and "step_00000003" in damaged[0]
+    (tmp_path / "step_00000002" / "state.json").write_text("{")
+    with pytest.raises(AmalganError, match="step_00000002"):
+        checkpoints.latest(tmp_path)
+
+
+def test_orphans_of_killed_writers_are_swept(tmp_path: Path) -> None:
+    orphan = tmp_path / ".writing-1-step_00000001"
+    orphan.mkdir()
+    (orphan / "state.safetensors").write_bytes(b"half")
+    checkpoints.write(tmp_path, {"model": {"w": torch.zeros(1)}}, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000002"]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    """A file-size limit stands in for the full disk: the write fails half-way, with the reason in three parts."""
+    script = f"""
+import resource, signal, torch
+from pathlib import Path
+from amalgan.training import checkpoints
+from amalgan.errors import AmalganError
+import errno, amalgan.files as files
+folder = Path({str(tmp_path)!r})
+checkpoints.write(folder, {{"model": {{"w": torch.zeros(100)}}}}, 1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    checkpoints.write(folder, {{"model": {{"w": torch.zeros(1_000_000)}}}}, 2)
+except OSError as error:
+    assert error.errno == errno.EFBIG
+    print("refused")
+groups, record, _ = checkpoints.latest(folder)
+assert record["step"] == 1
+print(sorted(p.name for p in folder.iterdir()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["refused", "['step_00000001']"], done.stderr
+
+
+def test_no_space_left_says_what_to_do(tmp_path: Path) -> None:
+    import errno
+
+    from amalgan import files
+
+    with pytest.raises(AmalganError, match="no space left") as caught, files.explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.exit_code == 1 and "intact" in caught.value.instead
+
+
+def test_nan_stops_with_term_and_step_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from amalgan.objectives import elbo
+
+    original = elbo.KL.losses
+
+    def poisoned(self: elbo.KL, turn: Any) -> Any:
+        for loss in original(self, turn):
+            yield loss if turn.step != 9 else type(loss)(loss.name, loss.value * float("nan"), loss.moves)
+
+    monkeypatch.setattr(elbo.KL, "losses", poisoned)
+    with pytest.raises(Diverged, match="term 'kl'.*step 9.*encoder"):
+        amalgan.train("vae", "digits", steps=30, out=tmp_path / "run", checkpoint_seconds=0.0, **SMALL)
+    groups, record, _ = checkpoints.latest(tmp_path / "run" / "checkpoints")
+    assert record["step"] <= 9
+    assert all(bool(torch.isfinite(t).all()) for t in groups["model"].values())
+
+
+def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    run = amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
+    record = json.loads((run.folder / "recipe.json").read_text())
+    (run.folder / "recipe.json").write_text(json.dumps({**record, "format": 99, "version": "9.0"}))
+    with pytest.raises(AmalganError, match="9.0"):
+        amalgan.load(run.folder)
+    (run.folder / "recipe.json").write_text("{")
+    with pytest.raises(AmalganError, match="damaged"):
+        amalgan.load(run.folder)
+    with pytest.raises(UsageError, match="recipe.json"):
+        amalgan.load(tmp_path)
+
+
+def test_a_new_run_never_overwrites_another(tmp_path: Path) -> None:
+    amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
+    with pytest.raises(UsageError, match="resume"):
+        amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
+
+
+def test_runs_on_arrays_remember_their_data_by_its_fingerprint(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (60, 12, 12), dtype=np.uint8)
+    amalgan.train("vae", x, steps=3, out=tmp_path / "run", **SMALL)
+    with pytest.raises(UsageError, match="data="):
+        _ = amalgan.load(tmp_path / "run").data
+    assert amalgan.load(tmp_path / "run", data=x).data.spec.shape == (1, 12, 12)
+    with pytest.raises(AmalganError, match="changed"):
+        _ = amalgan.load(tmp_path / "run", data=255 - x).data
+
+
+def test_shapes_are_checked_with_the_shape_to_give(tmp_path: Path) -> None:
+    run = amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
+    x = run.data.test.tensor(3)
+    assert run.reconstruct(x).shape == x.shape and run.encode(x).shape == (3, 4)
+    assert torch.equal(run.decode(run.encode(x)), run.reconstruct(x))
+    with pytest.raises(UsageError, match=r"\(B, 1, 8, 8\)"):
+        run.encode(torch.zeros(3, 1, 28, 28))
+    with pytest.raises(UsageError, match=r"\(B, 4\)"):
+        run.decode(torch.zeros(3, 7))
+
+
+def test_pretrained_folders_give_the_same_model(tmp_path: Path) -> None:
+    from amalgan.models.pretrained import save_pretrained
+
+    run = amalgan.train("vaegan", "digits", steps=4, out=tmp_path / "run", **SMALL)
+    save_pretrained(run.model, tmp_path / "copy")
+    again = amalgan.from_pretrained(tmp_path / "copy")
+    for prior in ("fitted", "standard"):
+        assert torch.equal(again.sample(6, seed=3, prior=prior), run.sample(6, seed=3, prior=prior))
+    assert again.state_dict().keys() == run.model.state_dict().keys()
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(AmalganError, match="damaged"):
+        amalgan.from_pretrained(tmp_path / "copy")
+    with pytest.raises(UsageError, match="config.json"):
+        amalgan.from_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_at_the_same_global_batch(tmp_path: Path) -> None:
+    # not the relativistic game: it leaves the verdict's bias without a gradient, and Adam makes steps of mere rounding
+    common = ["-m", "amalgan", "train", "vaegan", "--data", "digits", "--steps", "12", "--precision", "fp32", "--game=hinge",
+              *(f"--{k}={v}" for k, v in SMALL.items())]  # fmt: skip
+    one = [sys.executable, *common, "--out", str(tmp_path / "one")]
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *common,
+           "--out", str(tmp_path / "two")]  # fmt: skip
+    for words in (one, two):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+    a, b = runs.load(tmp_path / "one"), runs.load(tmp_path / "two")
+    for name, tensor in load_file(a.folder / "checkpoints/step_00000012/state.safetensors").items():
+        if name.startswith("model/"):
+            other = load_file(b.folder / "checkpoints/step_00000012/state.safetensors")[name]
+            torch.testing.assert_close(other, tensor, rtol=1e-3, atol=1e-4)
+    for mine, theirs in zip(plain_log(a.folder), plain_log(b.folder), strict=True):
+        assert mine.keys() == theirs.keys()
+        assert mine["reconstruction"] == pytest.approx(theirs["reconstruction"], rel=1e-3)

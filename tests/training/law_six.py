@@ -1,0 +1,65 @@
+"""One process of law 6: trains recipes on its share of the batch; the first process saves what came out.
+
+    torchrun --standalone --nproc-per-node=2 law_six.py FOLDER
+
+Every process starts from other weights, so that the first one's must reach them all.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from amalgan import recipes
+from amalgan.data import Spec
+from amalgan.data.core import Split
+from amalgan.training import Plan, Trainer, distributed
+
+SPEC, STEPS = Spec("images", (3, 8, 8)), 10
+
+
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vae": ("vae", {}),
+    "free-bits": ("vae", {"free_bits": 0.02, "lr": 1e-2}),
+    "gan": ("gan", {"game": "non-saturating", "critic_steps": 2, "gradient_penalty": 1.0}),
+    "joint": ("vaegan", {}),
+    "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
+}
+
+
+def plan(name: str) -> Plan:
+    torch.manual_seed(1 + distributed.rank())
+    recipe, arguments = RUNS[name]
+    made = recipes.plan(recipe, SPEC, {"latent": 3, "width": 4, "batch": 8, **arguments})
+    return replace(made, precision="fp32")
+
+
+def train(name: str) -> dict[str, torch.Tensor]:
+    x = torch.randint(0, 256, (30, *SPEC.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
+    for _ in trainer.run():
+        pass
+    trainer.check()
+    means = {f"mean.{name}": torch.tensor(value) for name, value in trainer.signals.read().items()}
+    average = {f"average.{name}": value for name, value in trainer.average.items()}
+    made = {**trainer.model.state_dict(), **average, **means}
+    return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in made.items()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    distributed.start()
+    try:
+        for name in RUNS:
+            made = train(name)
+            for key, value in made.items():
+                assert torch.allclose(distributed.mean(value), value, rtol=1e-6), f"{key} differs between processes"
+            if distributed.is_first():
+                save_file(made, Path(sys.argv[1]) / f"{name}.safetensors")
+    finally:
+        distributed.stop()
