@@ -5,8 +5,8 @@
         results.json     a row for every recipe, metric and seed; their summary with intervals; the verdict
         report.html      all of it as one page to look at
 
-Whatever is finished is not done again: the same call goes on where it was stopped, and a call with more seeds or recipes adds to
-what is there. A run that diverges stays in the table as failed; the others go on.
+Whatever is finished is not done again: the same call goes on where it was stopped, and a call with more seeds or
+recipes adds to what is there. A run that diverges stays in the table as failed; the others go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.evaluate import METRICS, Reference, reference
 from amalgan.metrics.features import Features
 from amalgan.training.trainer import Diverged
-from amalgan.verdict import Scores, clearly_best, interval, number, table, told, verdict
+from amalgan.verdict import UNRANKED, Scores, clearly_best, interval, number, table, told, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ IN_TERMINAL = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a comparison is: share done in [0, 1], seconds left (an estimate that mends itself), and what it is doing."""
+    """How far a comparison is: share done in [0, 1], seconds left (an estimate that mends itself), what it is doing."""
 
     done: float
     seconds_left: float
@@ -93,8 +93,9 @@ def compare(
 ) -> dict[str, Any]:
     """Train each recipe on each seed, judge the runs, and write results.json and report.html.
 
-    The budget is the same for every recipe: `steps`, or `images` seen, or `minutes` of training for each run. Where recipes
-    differ in a default that makes their networks differ (`latent`, `width`, `batch`), the first recipe's default holds for all.
+    The budget is the same for every recipe: `steps`, or `images` seen, or `minutes` of training for each run. Where
+    recipes differ in a default that makes their networks differ (`latent`, `width`, `batch`), the first recipe's
+    default holds for all.
 
     Arguments:
         data: anything `amalgan.data.open` takes, or a Data.
@@ -306,7 +307,7 @@ def _prepare(
     pace: Pace,
     **options: Any,
 ) -> dict[str, runs.Prepared]:
-    """Each recipe resolved and timed. Steps that follow from minutes are kept in plan.json, so that going on keeps them."""
+    """Each recipe resolved and timed. Steps that follow from minutes are kept in plan.json: going on keeps them."""
     path, prepared = folder / "plan.json", {}
     plan = files.read_json(path, f"the comparison {folder}") if path.is_file() else {"budget": budget, "steps": {}}
     if plan["budget"] != budget:
@@ -516,7 +517,7 @@ def _peak_memory(device: str) -> int | None:
 def collect(
     data: Data, jobs: Sequence[Job], against: Reference, budget: dict[str, Any], command: str, folder: Path
 ) -> dict[str, Any]:
-    """The content of results.json: rows of every run, their summary, the verdict, and all that is needed to read them."""
+    """The content of results.json: rows of every run, their summary, the verdict, and what is needed to read them."""
     names = tuple(dict.fromkeys(job.recipe for job in jobs))
     rows = [{"recipe": job.recipe, "seed": job.seed, **row} for job in jobs for row in job.rows]
     failed = {name: [job.seed for job in jobs if job.recipe == name and job.outcome == "failed"] for name in names}
@@ -554,7 +555,7 @@ def collect(
             "threads": record["threads"],
         },
         "command": command,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": [
             {
                 "recipe": job.recipe,
@@ -574,16 +575,16 @@ def collect(
 
 
 def summary(rows: Sequence[dict[str, Any]], failed: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """One entry for each metric, prior and recipe: mean and 95 % interval over seeds, anchors, and whether it is clearly best.
+    """One entry for each metric, prior and recipe: mean and 95 % interval over seeds, anchors, whether it is clearly best.
 
-    `low` and `high` are None with one seed. Of each recipe only its own prior competes: the fitted one where it has one.
+    `low` and `high` are None with one seed. Of each recipe only its own prior competes: the fitted one if it has one.
     """
     entries = []
     competing = table(rows)
     for prior in ("", "fitted", "standard"):
         of_prior = table([row for row in rows if (row["prior"] or "") == prior], prior)
         for metric, scores in of_prior.items():
-            best = clearly_best(competing[metric], failed)
+            best = None if metric in UNRANKED else clearly_best(competing[metric], failed)
             for recipe, s in scores.items():
                 competes = competing[metric][recipe].prior == s.prior
                 entries.append(_entry(s, best == recipe and competes, rows))
@@ -614,7 +615,7 @@ def _entry(s: Scores, best: bool, rows: Sequence[dict[str, Any]]) -> dict[str, A
 
 
 def printed(results: dict[str, Any]) -> Table:
-    """The comparison as a table for the terminal: mean and half interval over seeds, floor and ceiling, * clearly best."""
+    """The comparison as a table for the terminal: mean ± half interval over seeds, floor, ceiling, * clearly best."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,6 +1,7 @@
 """Pictures for a page that needs nothing else: images as PNG in base64, points, curves and intervals as inline SVG.
 
-Colours are classes (`r0`, `r1`, ... for recipes, `ink`, `soft`, `line`), so that the page's style sheet decides them, in light and dark.
+Colours are classes (`r0`, `r1`, ... for recipes, `ink`, `soft`, `line`), so that the page's style sheet decides them, in
+light and dark.
 """
 
 from __future__ import annotations
@@ -62,14 +63,13 @@ def scatter(x: Tensor, reach: float, colour: str, alt: str) -> str:
 # Curves
 
 
-def curves(lines: Sequence[tuple[str, Points, bool]], alt: str, unit: str = "images seen") -> str:
-    """Lines (class, points, whether it is a mean) on common axes; what shoots out of the range is cut off.
+def curves(lines: Sequence[tuple[str, Points, bool]], last: float, alt: str, unit: str) -> str:
+    """Lines (class, points, whether it is a mean) up to `last` on common axes; what shoots out of the range is cut off.
 
-    The vertical range holds the middle 99 % of what comes after the first twentieth; it is logarithmic if all values are positive
-    and their range spans more than a factor of 30.
+    The vertical range holds the middle 99 % of what comes after the first twentieth; it is logarithmic if all values
+    are positive and their range spans more than a factor of 30.
     """
     width, height, left, bottom, top, right = 340, 190, 46, 24, 8, 8
-    last = max((points[-1][0] for _, points, _ in lines if points), default=1.0)
     later = [y for _, points, _ in lines for x, y in points if x >= last / 20 and math.isfinite(y)]
     low, high = (float(q) for q in np.quantile(later, (0.005, 0.995))) if later else (0.0, 1.0)
     logarithmic = bool(later) and min(later) > 0 and high > 30 * low
@@ -108,10 +108,12 @@ def intervals(
     floor: float | None,
     ceiling: float | None,
     alt: str,
+    share: bool = False,
 ) -> str:
-    """One line for each (name, class, values, low, high): small dots for seeds, a large one for the mean, a bar for the interval.
+    """One line for each (name, class, values, low, high): small dots for seeds, a large one for the mean, and a bar.
 
-    Floor and ceiling are marked where they are known. The axis is logarithmic if all is positive and spans more than a factor of 8.
+    The bar is the interval. Floor and ceiling are marked where they are known. The axis is logarithmic if all is positive
+    and spans more than a factor of 8; it is 0 to 1 for a share.
     """
     width, left, right, step, head, foot = 340, 76, 16, 26, 22, 24
     height = head + step * len(rows) + foot
@@ -119,7 +121,11 @@ def intervals(
     ends = [v for _, _, _, low, high in rows for v in (low, high) if math.isfinite(v)]
     anchors = [v for v in (floor, ceiling) if v is not None]
     every = values + anchors
-    logarithmic = min(values + [v for v in anchors if v > 0]) > 0 and max(every) > 8 * min(v for v in every if v > 0)
+    logarithmic = (
+        not share
+        and min(values + [v for v in anchors if v > 0]) > 0
+        and max(every) > 8 * min(v for v in every if v > 0)
+    )
     to: Callable[[float], float] = (lambda v: math.log10(max(v, 1e-12))) if logarithmic else float
     inside = [to(v) for v in values + [a for a in anchors if a > 0 or not logarithmic]]
     span = max(inside) - min(inside)
@@ -129,6 +135,7 @@ def intervals(
         min([*inside, *(e for e in ends if e > min(inside) - 0.5 * span)]),
         max([*inside, *(e for e in ends if e < max(inside) + 0.5 * span)]),
     )
+    low, high = (-0.02, 1.02) if share else (low, high)
     place: Callable[[float], float] = lambda v: (  # noqa: E731
         left + (width - left - right) * (min(max(to(v), low), high) - low) / (high - low)
     )

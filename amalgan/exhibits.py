@@ -5,7 +5,7 @@
                    real, samples, samples_standard         N of the data, of the model, of the model from N(0, I)
                    originals, reconstructions              held-out items and their way through the code
                    interpolations (rows, columns, ...)     straight lines between codes, or arcs between noises
-                   nearest, nearest_training               the samples that come closest to a training item, and that item
+                   nearest, nearest_training               samples that come closest to a training item, and that
 
 Reports are made from these files alone: they need neither the data nor the model.
 """
@@ -34,7 +34,7 @@ SEARCHED = 500  # samples among which the nearest to the training data are looke
 
 
 def judge(run: Run, against: Reference) -> list[dict[str, Any]]:
-    """The rows of a finished run, measured once and kept, with its pictures; measured anew if anything they rest on changed.
+    """The rows of a finished run, measured once and kept, with its pictures; anew if what they rest on changed.
 
     Raises:
         AmalganError: the model's samples are not finite.
@@ -113,7 +113,7 @@ def _arc(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 def _stored(x: Tensor) -> Tensor:
     x = x.detach().float().cpu()
-    return x if x.dim() == 2 else (x.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
+    return x.clone() if x.dim() == 2 else (x.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _key(run: Run, against: Reference) -> str:

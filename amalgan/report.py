@@ -1,7 +1,8 @@
 """A run or a comparison as one page: results.json and the runs' folders in, a self-contained report.html out.
 
-The page asks nothing of the network and runs no script. It is made from files alone, so it can be made again at any time:
-results.json for the numbers and the verdict, RUN/judged/pictures.safetensors for what there is to see, RUN/log.jsonl for the curves.
+The page asks nothing of the network and runs no script. It is made from files alone, so it can be made again at any
+time: results.json for the numbers and the verdict, RUN/judged/pictures.safetensors for what there is to see,
+RUN/log.jsonl for the curves.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ GROUPS = {
         "pixel_mse", "frechet_reconstruction", "nll", "elbo", "distortion", "kl", "active_units"
     ),
     "Samples": (
-        "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "quality", "reverse_kl", "jsd"
+        "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "quality",
+        "reverse_kl", "jsd",
     ),
     "Repetition and copying": ("uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"),
 }  # fmt: skip
@@ -47,6 +49,7 @@ TERMS = {
     "slope": "How steep the judge is around data and samples: a penalty keeps it gentle.",
     "similarity": "Distance between the judge's features of an image and of its reconstruction.",
 }
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # what a browser may load for the page
 IN_LOG = {"step", "images", "weights", "seconds", "cpu_seconds"}  # what a log line holds beside the terms
 
 
@@ -57,12 +60,12 @@ def write(folder: str | Path) -> Path:
         UsageError: neither a comparison nor a run is there.
     """
     folder = Path(folder)
-    if (folder / "results.json").is_file():
-        results = files.read_json(folder / "results.json", f"the results in {folder}")
-    elif (folder / "recipe.json").is_file():
+    if (folder / "recipe.json").is_file():
         from amalgan.comparison import single  # which imports this room
 
         results = single(folder)
+    elif (folder / "results.json").is_file():
+        results = files.read_json(folder / "results.json", f"the results in {folder}")
     else:
         raise UsageError(
             f"a report of {folder}",
@@ -121,8 +124,9 @@ def _page(
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f'<meta name="color-scheme" content="light dark"><title>{name}: {headline}</title><style>{STYLE}</style></head><body>'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta name="color-scheme" content="light dark"><title>{name}: {headline}</title><style>{STYLE}</style></head>'
+        "<body>"
         f"<header>{_head(results)}</header><nav>{links}</nav><main>{body}</main>"
         f"<footer>Made by amalgan {escape(results['machine']['amalgan'])} on {escape(results['date'][:10])}. "
         "This page is complete in itself.</footer></body></html>\n"
@@ -174,12 +178,12 @@ def _numbers(results: dict[str, Any]) -> str:
     entries, names = results["summary"], list(results["recipes"])
     charts = []
     for metric in ("pixel_mse", "frechet", "coverage"):
-        own = _own(entries, metric)
+        own = _own(results, metric)
         if own:
             bounds = [(e, interval(e)) for e in own]
             rows = [(e["recipe"], _colour(results, e["recipe"]), e["values"], i.low, i.high) for e, i in bounds]
             alt = f"{_label(metric)}: " + ", ".join(f"{e['recipe']} {number(e['value'])}" for e in own)
-            drawn = intervals(rows, own[0]["floor"], own[0]["ceiling"], alt)
+            drawn = intervals(rows, own[0]["floor"], own[0]["ceiling"], alt, own[0]["unit"] == "share")
             better = f"{own[0]['better']} is better"
             charts.append(f"<figure><figcaption><b>{_label(metric)}</b> <i>{better}</i></figcaption>{drawn}</figure>")
     body = []
@@ -187,12 +191,15 @@ def _numbers(results: dict[str, Any]) -> str:
         known = [m for m in metrics if any(e["metric"] == m for e in entries)]
         if known:
             body.append(f'<tr class="group"><th colspan="{len(names) + 3}" scope="colgroup">{group}</th></tr>')
-            body += [_metric_rows(results, metric) for metric in known]
+            body += [_metric_row(results, metric) for metric in known]
     heads = "".join(f'<th scope="col"><span class="chip {_colour(results, n)}"></span>{escape(n)}</th>' for n in names)
     several = len(results["seeds"]) > 1
     about = "Mean ± half of the 95 % interval over seeds. " if several else "One seed: no intervals. "
     about += "<b>Bold</b>: clearly better than every other. " if len(names) > 1 else ""
-    about += "Floor: what real data score. Ceiling: what needs no model. ↓ lower is better, ↑ higher is better."
+    about += "Floor: what real data score. Ceiling: what needs no model. ↓ lower is better, ↑ higher is better. "
+    if any(e["prior"] == "fitted" for e in entries):
+        about += "Small print: the same model sampled from N(0, I) instead of the prior fitted to its codes. "
+    about += f"n = {results['judged']['n']:,} real and as many generated items, where not said otherwise."
     small = "Small dots are seeds, the large one their mean, the bar its 95 % interval." if several else ""
     return (
         (f'<div class="charts">{"".join(charts)}</div><p class="note">{small}</p>' if charts else "")
@@ -202,42 +209,44 @@ def _numbers(results: dict[str, Any]) -> str:
     )
 
 
-def _metric_rows(results: dict[str, Any], metric: str) -> str:
-    entries = [e for e in results["summary"] if e["metric"] == metric]
-    own = {e["recipe"]: e for e in _own(entries, metric)}
+def _metric_row(results: dict[str, Any], metric: str) -> str:
+    own = {e["recipe"]: e for e in _own(results, metric)}
     some = next(iter(own.values()))
     meaning = METRICS[metric].meaning if metric in METRICS else ""
-    notes = [n for n in some["note"].split(", ") if n and "standard error" not in n and "%" not in n]
-    about = " · ".join([some["unit"], f"n = {some['n']:,}", *notes])
+    count = "" if some["n"] == results["judged"]["n"] else f"n = {some['n']:,}"
+    notes = [n for n in some["note"].split(", ") if "standard error" not in n and "%" not in n and " samples" not in n]
+    about = ", ".join(part for part in [some["unit"].replace("^2", "²").replace("^6", "⁶"), count, *notes] if part)
     arrow = "↓" if some["better"] == "lower" else "↑"
-    cells = "".join(_cell(results, own.get(name), name) for name in results["recipes"])
-    rows = (
-        f'<tr><th scope="row"><b>{_label(metric)}</b> {arrow}<p>{escape(meaning)}</p><p class="unit">{escape(about)}</p></th>'
+    cells = "".join(_cell(results, metric, own.get(name), name) for name in results["recipes"])
+    return (
+        f'<tr><th scope="row"><b>{_label(metric)}</b> {arrow} <i>{escape(about)}</i><p>{escape(meaning)}</p></th>'
         f'<td class="soft">{number(some["floor"])}</td>{cells}<td class="soft">{number(some["ceiling"])}</td></tr>'
     )
-    standard = {e["recipe"]: e for e in entries if e["prior"] == "standard" and own[e["recipe"]]["prior"] == "fitted"}
-    if standard:
-        cells = "".join(_cell(results, standard.get(name), "") for name in results["recipes"])
-        rows += f'<tr class="sub"><th scope="row">with N(0, I) for the fitted prior</th><td></td>{cells}<td></td></tr>'
-    return rows
 
 
-def _cell(results: dict[str, Any], entry: dict[str, Any] | None, name: str) -> str:
+def _cell(results: dict[str, Any], metric: str, entry: dict[str, Any] | None, name: str) -> str:
+    """A recipe's number; below it, smaller, the same with samples from N(0, I) where its own prior is a fitted one."""
     if entry is None:
-        every = name and len(results["failed"].get(name, [])) == len(results["seeds"])
-        return '<td class="failed">failed</td>' if every else f'<td class="soft">{"–" if name else ""}</td>'
+        every = len(results["failed"].get(name, [])) == len(results["seeds"])
+        return '<td class="failed">failed</td>' if every else '<td class="soft">–</td>'
+    of_standard = (entry["prior"], metric, name, "standard")
+    other = [e for e in results["summary"] if ("fitted", e["metric"], e["recipe"], e["prior"]) == of_standard]
+    below = "".join(f'<p><abbr title="sampled from N(0, I)">N(0, I)</abbr> {_told(e)}</p>' for e in other)
+    return f"<td{' class=best' if entry['clearly_best'] else ''}>{_told(entry)}{below}</td>"
+
+
+def _told(entry: dict[str, Any]) -> str:
     value, half = spread(interval(entry))
-    text = value + (f" <small>± {half}</small>" if half else "")
-    return f'<td class="best">{text}</td>' if entry["clearly_best"] else f"<td>{text}</td>"
+    return value + (f" <small>± {half}</small>" if half else "")
 
 
-def _own(entries: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+def _own(results: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     """Each recipe's entry for a metric, of the prior that is its own: the fitted one where it has one."""
     mine: dict[str, dict[str, Any]] = {}
-    for entry in entries:
+    for entry in results["summary"]:
         if entry["metric"] == metric and (entry["recipe"] not in mine or entry["prior"] == "fitted"):
             mine[entry["recipe"]] = entry
-    return list(mine.values())
+    return [mine[name] for name in results["recipes"] if name in mine]
 
 
 def _label(metric: str) -> str:
@@ -255,25 +264,29 @@ def _samples(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count
     standard = []
     for name, pictures in shown.items():
         colour = _colour(results, name)
-        if pictures:
-            which = "fitted prior" if "samples_standard" in pictures else "N(0, I)"
-            drawn = draw(pictures["samples"], colour, f"samples of {name}")
-            figures.append(_figure(name, colour, drawn, which))
-        else:
+        if not pictures:
             figures.append(_figure(name, colour, '<p class="failed">No finished run.</p>'))
-        if "samples_standard" in pictures:
+            standard.append("<div></div>")
+            continue
+        fitted = "samples_standard" in pictures
+        drawn = draw(pictures["samples"], colour, f"samples of {name}")
+        figures.append(_figure(name, colour, drawn, "fitted prior" if fitted else "N(0, I)"))
+        if fitted:
             drawn = draw(pictures["samples_standard"], colour, f"samples of {name} from the standard normal prior")
             standard.append(_figure(name, colour, drawn, "N(0, I)"))
+        else:
+            standard.append("<div></div>")
     seed = next(iter(_shown(results).values()))["seed"]
-    text = f'<p class="lead">Not picked: the first {len(real[:count]) if real.dim() > 2 else "samples"} of each model of seed {seed}'
-    text += ", from the same noise.</p>" if len(shown) > 1 else ".</p>"
-    more = ""
-    if standard:
-        more = (
-            '<h3>The same models, sampled from N(0, I)</h3><p class="lead">A trained encoder rarely fills the standard normal; '
-            f'where these look worse than the ones above, that is why.</p><div class="figures">{"".join(standard)}</div>'
+    amount = f"{len(real):,} points" if real.dim() == 2 else f"the first {len(real[:count])}"
+    text = f'<p class="lead">Not picked: {amount} of each model of seed {seed}, from the same noise.</p>'
+    text += f'<div class="figures">{"".join(figures)}</div>'
+    if any("figure" in part for part in standard):
+        why = (
+            "<div><h3>The same models from N(0,&nbsp;I)</h3><p>A trained encoder rarely fills the standard normal. Where these "
+            "look worse than those above, the fault is the prior's, not the decoder's.</p></div>"
         )
-    return f'{text}<div class="figures">{"".join(figures)}</div>{more}'
+        text += f'<div class="figures again">{why}{"".join(standard)}</div>'
+    return text
 
 
 def _drawer(results: dict[str, Any], real: Tensor, count: int) -> Callable[[Tensor, str, str], str]:
@@ -339,15 +352,17 @@ def _neighbours(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], co
             label = f'<span><span class="chip {_colour(results, name)}"></span>{escape(name)}</span>'
             parts.append(f'<div class="strip">{label}{picture}</div>')
     lead = (
-        f'<p class="lead">Of {exhibits.SEARCHED} samples of each model the {count} that come closest to a training image (above), '
-        "and that image (below). Pairs that are the same in every stroke are copies; pairs that are merely alike are not.</p>"
+        f'<p class="lead">Of {exhibits.SEARCHED} samples of each model the {count} that come closest to a training image '
+        "(above), and that image (below). Pairs that are the same in every stroke are copies; pairs that are merely "
+        "alike are not.</p>"
     )
     return f'{lead}<div class="strips" style="--tiles:{count}">{"".join(parts)}</div>' if parts else ""
 
 
 def _figure(name: str, colour: str, drawn: str, aside: str = "") -> str:
     more = f" <i>{escape(aside)}</i>" if aside else ""
-    return f'<figure><figcaption><span class="chip {colour}"></span><b>{escape(name)}</b>{more}</figcaption>{drawn}</figure>'
+    caption = f'<span class="chip {colour}"></span><b>{escape(name)}</b>{more}'
+    return f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>"
 
 
 def _crisp(x: Tensor) -> bool:
@@ -366,6 +381,8 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
     terms = dict.fromkeys(
         t for runs in logs.values() for lines in runs for line in lines for t in line if t not in IN_LOG
     )
+    last = max((lines[-1]["images"] for runs in logs.values() for lines in runs), default=0)
+    unit = f"{results['data']['modality']} seen"
     figures = []
     for term in terms:
         drawn: list[tuple[str, list[tuple[float, float]], bool]] = []
@@ -384,7 +401,7 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
             alt = f"{term} over training, {', '.join(weights)}"
             about = f"<p>{escape(TERMS.get(term, ''))}</p>"
             caption = f"<figcaption><b>{escape(term)}</b> <i>{escape(' · '.join(weights))}</i>{about}</figcaption>"
-            figures.append(f"<figure>{caption}{curves(drawn, alt)}</figure>")
+            figures.append(f"<figure>{caption}{curves(drawn, last, alt, unit)}</figure>")
     legend = "".join(f'<span><span class="chip {_colour(results, n)}"></span>{escape(n)}</span>' for n in logs)
     lead = "Every term under its own name, unweighted; the weights beside it are those of the last step. "
     lead += "Thin: seeds; thick: their mean." if len(results["seeds"]) > 1 else ""
@@ -441,10 +458,11 @@ def _cost(results: dict[str, Any]) -> str:
     machine = results["machine"]
     device = f"{machine['device']}, {machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
     return (
-        '<div class="wide"><table><thead><tr><th scope="col">Recipe</th><th scope="col">Training</th><th scope="col">CPU time</th>'
-        '<th scope="col">Steps</th><th scope="col">Examples a second</th><th scope="col">Peak memory</th>'
+        '<div class="wide"><table><thead><tr><th scope="col">Recipe</th><th scope="col">Training</th>'
+        '<th scope="col">CPU time</th><th scope="col">Steps</th><th scope="col">Examples a second</th><th scope="col">Peak memory</th>'
         f'<th scope="col" class="text">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f'<p class="note">Means over seeds, on {escape(device)}; the peak is that of the whole process, data included.</p>'
+        f'<p class="note">Means over seeds, on {escape(device)}; the peak is that of the whole process, data included.'
+        + "</p>"
         + (f"<h3>Failed runs</h3><ul>{failures}</ul>" if failures else "")
     )
 
@@ -493,11 +511,12 @@ def _again(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{key} {machine[key]}" for key in ("amalgan", "torch", "numpy", "python", "system"))
     return (
         f"<pre><code>{escape(results['command'])}</code></pre>"
-        f'<p class="note">Seeds {escape(", ".join(map(str, results["seeds"])))}. Judged in the features of: {features}. '
+        f'<p class="note">Seeds {escape(", ".join(map(str, results["seeds"])))}. '
+        f"Judged in the features of: {features}. "
         "Numbers with another fingerprint of the features cannot be compared with these.<br>"
         f"{escape(versions)}.</p>"
-        f'<details open><summary>Settings</summary><div class="wide"><table class="settings"><thead><tr><th scope="col">Argument</th>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+        '<details open><summary>Settings</summary><div class="wide"><table class="settings"><thead><tr>'
+        f'<th scope="col">Argument</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>'
     )
 
 
@@ -513,7 +532,7 @@ def _rules(results: dict[str, Any]) -> str:
 
 
 def _shown(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The run whose pictures stand for a recipe: of the first seed on which all recipes finished, else of its own first."""
+    """The run that is shown of each recipe: of the first seed on which all recipes finished, else its own first."""
     done = [run for run in results["runs"] if run["outcome"] == "done"]
     of_seed = {seed: {r["recipe"] for r in done if r["seed"] == seed} for seed in results["seeds"]}
     names = {run["recipe"] for run in done}
@@ -533,13 +552,17 @@ def _colour(results: dict[str, Any], name: str) -> str:
 STYLE = """
 :root{--paper:#fcfbf8;--card:#fff;--ink:#1c1d21;--soft:#6a6d75;--line:#e4e1d9;--warn:#9a5b00;--warnbg:#fdf3e0;
 --r0:#2f62c9;--r1:#c8581c;--r2:#12807a;--r3:#9a3f92;--r4:#7a6a10;--r5:#b0304a;--real:#8a8d94}
-@media(prefers-color-scheme:dark){:root{--paper:#15161a;--card:#1c1e23;--ink:#e9e7e2;--soft:#9b9ea6;--line:#30333a;--warn:#f0bb6a;
+@media(prefers-color-scheme:dark){:root{--paper:#15161a;--card:#1c1e23;--ink:#e9e7e2;--soft:#9b9ea6;--line:#30333a;
+--warn:#f0bb6a;
 --warnbg:#2b2418;--r0:#7ea6ff;--r1:#ff9a5c;--r2:#4cc9bd;--r3:#dd8ed6;--r4:#d3be4a;--r5:#ff7f95;--real:#8a8d94}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
-body{margin:0 auto;padding:3.5rem clamp(1.1rem,4vw,3rem) 4rem;max-width:1240px;background:var(--paper);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans",Arial,sans-serif;font-variant-numeric:tabular-nums}
-h1,h2,.answer{font-family:Charter,"Bitstream Charter","Iowan Old Style","Palatino Linotype",Georgia,"Noto Serif",serif;
+body{margin:0 auto;padding:3.5rem clamp(1.1rem,4vw,3rem) 4rem;max-width:1240px;background:var(--paper);
+color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans",Arial,sans-serif;
+font-variant-numeric:tabular-nums}
+h1,h2,.answer{font-family:Charter,"Bitstream Charter","Iowan Old Style","Palatino Linotype",Georgia,"Noto Serif",
+serif;
 font-weight:600;letter-spacing:-.01em;text-wrap:balance}
 h1{font-size:clamp(2rem,4.6vw,3.4rem);line-height:1.1;margin:.2em 0 .35em;max-width:22em}
 h2{font-size:1.75rem;line-height:1.2;margin:0 0 .6rem}
@@ -552,35 +575,41 @@ a{color:inherit}
 i{font-style:normal;font-size:.85em}
 .lead{max-width:46em;margin:0 0 1.2rem}
 .note{font-size:.85rem;max-width:60em;margin:.8rem 0 0}
-.cautions{background:var(--warnbg);border-left:3px solid var(--warn);border-radius:0 6px 6px 0;padding:.55rem 1rem;margin:0 0 1.6rem}
+.cautions{background:var(--warnbg);border-left:3px solid var(--warn);border-radius:0 6px 6px 0;padding:.55rem 1rem;
+margin:0 0 1.6rem}
 .cautions p{margin:.15em 0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:1.1rem}
-.cards article{background:var(--card);border:1px solid var(--line);border-top:4px solid var(--c,var(--line));border-radius:8px;
+.cards article{background:var(--card);border:1px solid var(--line);border-top:4px solid var(--c,var(--line));
+border-radius:8px;
 padding:1rem 1.2rem 1.1rem;font-size:.92rem}
 .cards h3{margin:0;font-size:.8rem;font-weight:500;letter-spacing:.02em;color:var(--soft)}
 .cards .answer{font-size:1.75rem;line-height:1.15;margin:.1em 0 .35em;color:var(--c,var(--ink))}
-.cards ul{margin:.7em 0 0;padding:.7em 0 0;border-top:1px solid var(--line);list-style:none;color:var(--soft);font-size:.86rem}
+.cards ul{margin:.7em 0 0;padding:.7em 0 0;border-top:1px solid var(--line);list-style:none;color:var(--soft);
+font-size:.86rem}
 .cards li+li{margin-top:.4em}
-nav{display:flex;flex-wrap:wrap;gap:.3rem 1.3rem;margin:2.2rem 0 0;padding:.7rem 0;border-block:1px solid var(--line);font-size:.88rem}
+nav{display:flex;flex-wrap:wrap;gap:.3rem 1.3rem;margin:2.2rem 0 0;padding:.7rem 0;
+border-block:1px solid var(--line);font-size:.88rem}
 nav a{text-decoration:none;color:var(--soft)}
 nav a:hover{color:var(--ink)}
 section{padding-top:3.4rem}
 footer{margin-top:4rem;padding-top:1rem;border-top:1px solid var(--line);font-size:.85rem;color:var(--soft)}
-.r0{--c:var(--r0)}.r1{--c:var(--r1)}.r2{--c:var(--r2)}.r3{--c:var(--r3)}.r4{--c:var(--r4)}.r5{--c:var(--r5)}.real{--c:var(--real)}
+.r0{--c:var(--r0)}.r1{--c:var(--r1)}.r2{--c:var(--r2)}.r3{--c:var(--r3)}.r4{--c:var(--r4)}.r5{--c:var(--r5)}.real{
+--c:var(--real)}
 .chip{display:inline-block;width:.62em;height:.62em;border-radius:2px;background:var(--c);margin-right:.45em}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{padding:.5rem .7rem;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:.5rem .7rem;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);
+white-space:nowrap}
 th:first-child,td:first-child{padding-left:0}
 th[scope=row],th:first-child,.text{text-align:left;font-weight:400}
 .text{white-space:normal}
 thead th{font-size:.85rem;font-weight:600;vertical-align:bottom;border-bottom:1px solid var(--soft)}
-.numbers th[scope=row]{white-space:normal;min-width:17em;max-width:27em}
+.numbers th[scope=row]{white-space:normal;min-width:19em;width:42%}
 .numbers th p{margin:.1em 0 0;font-size:.82rem;line-height:1.4;color:var(--soft)}
-.numbers th .unit{font-size:.75rem;opacity:.85}
+.numbers th i{font-size:.82rem}
 .group th{padding-top:1.8rem;font-size:.8rem;letter-spacing:.05em;text-transform:uppercase;color:var(--soft)}
-.sub th,.sub td{color:var(--soft);font-size:.85rem;padding-top:0}
-tr:has(+.sub) th,tr:has(+.sub) td{border-bottom:0}
+.numbers td p{margin:.05em 0 0;font-size:.78rem;line-height:1.4;font-weight:400;color:var(--soft)}
+.numbers td abbr{text-decoration:none;opacity:.75}
 .best{font-weight:700}
 .best small{font-weight:400}
 .failed{color:var(--warn)}
@@ -589,6 +618,8 @@ figcaption{margin-bottom:.5rem;font-size:.92rem;line-height:1.35}
 figcaption p{font-size:.8rem;color:var(--soft);margin:.1rem 0 0}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:1.6rem 1.4rem}
 .figures.broad{grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr))}
+.again{margin-top:1.8rem;font-size:.85rem;color:var(--soft)}
+.again h3{margin:0;color:var(--ink)}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:1.8rem 1.8rem}
 .numbers{margin-top:1.4rem}
 img{display:block;width:100%;height:auto}
@@ -597,7 +628,8 @@ img{display:block;width:100%;height:auto}
 .strip{display:grid;grid-template-columns:7rem 1fr;align-items:center;gap:.8rem;font-size:.92rem;break-inside:avoid}
 .strip+.strip:has(img[alt*=above]){margin-top:.9rem}
 .legend{display:flex;gap:1.4rem;margin:0 0 1rem;font-size:.92rem}
-svg{display:block;width:100%;height:auto;overflow:visible;font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",Arial,sans-serif}
+svg{display:block;width:100%;height:auto;overflow:visible;font:11px system-ui,-apple-system,"Segoe UI",Roboto,
+"Noto Sans",Arial,sans-serif}
 svg text.ink{fill:var(--ink);font-size:12px}
 svg text.soft{fill:var(--soft)}
 svg .line{stroke:var(--line);fill:none}
@@ -609,7 +641,8 @@ svg .anchor{stroke:var(--soft);stroke-dasharray:2 3;fill:none}
 svg .whisker{stroke:var(--c);stroke-width:2;stroke-opacity:.55;stroke-linecap:round}
 svg .seed{fill:var(--c);fill-opacity:.35}
 svg .mean:not(.curve){fill:var(--c);stroke:var(--paper);stroke-width:1.5}
-pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.9rem 1.1rem;white-space:pre-wrap;overflow-wrap:anywhere}
+pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.9rem 1.1rem;white-space:pre-wrap;
+overflow-wrap:anywhere}
 code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre code{font-size:.9rem}
 summary{cursor:pointer;margin:1.2rem 0 .4rem;font-weight:600}
@@ -617,7 +650,8 @@ summary{cursor:pointer;margin:1.2rem 0 .4rem;font-weight:600}
 .settings td,.settings th{padding:.22rem 1.6rem .22rem 0}
 ul,ol{padding-left:1.2em;max-width:60em}
 li{margin:.25em 0}
-@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#555;--line:#ccc;--r0:#2f62c9;--r1:#c8581c;--r2:#12807a;--r3:#9a3f92;
+@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#555;--line:#ccc;--r0:#2f62c9;--r1:#c8581c;
+--r2:#12807a;--r3:#9a3f92;
 --r4:#7a6a10;--r5:#b0304a}body{font-size:10pt;max-width:none;padding:0}nav{display:none}section{padding-top:1.6rem}
 h2,h3{break-after:avoid}tr,article{break-inside:avoid}.wide{overflow:visible}}
 """.replace("\n", "")

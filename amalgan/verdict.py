@@ -20,27 +20,43 @@ from typing import Any
 
 from amalgan.metrics.intervals import Interval, difference, seed_interval
 
-QUESTIONS = {"reconstruction": ("pixel_mse", "nll"), "sampling": ("frechet", "coverage")}
+RECONSTRUCTION, SAMPLING = ("pixel_mse", "nll"), ("frechet", "coverage")
+SAMPLING_KNOWN = (
+    "coverage",
+    "quality",
+)  # where the density is known; two coordinates hide modes from a Fréchet distance
 NAMES = {
     "pixel_mse": "pixel error",
     "nll": "negative log-likelihood",
     "frechet": "Fréchet distance",
     "coverage": "coverage",
-    "precision": "precision",
-    "recall": "recall",
+    "quality": "quality",
+    "frechet_reconstruction": "Fréchet distance of reconstructions",
+    "kernel": "kernel distance",
+    "kl": "KL",
+    "elbo": "ELBO",
+    "modes_strict": "modes, strictly",
+    "reverse_kl": "reverse KL",
+    "jsd": "Jensen-Shannon divergence",
+    "memorisation_features": "memorisation in features",
 }
+RATIOS = ("pixel_mse", "frechet")  # of which a percentage makes sense: zero is perfect
+# Prices and checks: more of it, or less, is not simply better, so nobody is best at them.
+UNRANKED = {"kl", "active_units", "uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"}
 RULES = (
     "A number is the mean over seeds; ± is half of its 95 % t-interval over seeds. Every recipe runs on the same seeds: "
     "the same order of the data, and the same initial weights where networks have the same shape.",
     "One recipe is clearly better than another if the 95 % t-interval of their paired differences, seed by seed, "
     "excludes zero. The intervals of two recipes may overlap and their paired difference still be clear.",
     "Reconstruction is judged by the pixel error, and by the negative log-likelihood where both recipes have one. "
-    "Sampling is judged by the Fréchet distance and the coverage; precision and recall are told beside them. "
+    "Sampling is judged by the Fréchet distance and the coverage; precision and recall are told beside them. Where the "
+    "density of the data is known, sampling is judged by the coverage and the quality instead. "
     "“Both” is judged by all of these, among the recipes that can do both.",
     "A recipe wins a question if it beats every other one: clearly better in at least one of the question's metrics "
     "and clearly worse in none. Otherwise there is no clear winner. With a single seed there never is one.",
     "A recipe that failed on any seed does not win: its numbers are those of the survivors. Nor does one whose first "
-    "metric is no better than the trivial baseline: it has not learned.",
+    "metric is no better than the trivial baseline: it has not learned. (A baseline within a tenth of the floor decides "
+    "nothing.)",
     "Models with an encoder are judged by samples from the prior that was fitted to their codes after training; samples "
     "from N(0, I) are told beside them.",
     "The floor is what real data score in the place of the model's output, the ceiling what needs no model at all: the "
@@ -77,10 +93,18 @@ class Scores:
 
     @property
     def learned(self) -> bool:
-        """Whether the mean is on the better side of the trivial baseline."""
-        if self.ceiling is None:
+        """Whether the mean is on the better side of the trivial baseline, if that is apart from the floor."""
+        if self.ceiling is None or not self.apart:
             return True
         return self.mean < self.ceiling if self.lower else self.mean > self.ceiling
+
+    @property
+    def apart(self) -> bool:
+        """Whether the trivial value is worse than the best one by more than a tenth: only then does it decide anything."""
+        if self.ceiling is None or self.floor is None:
+            return self.ceiling is not None
+        gap = self.ceiling - self.floor if self.lower else self.floor - self.ceiling
+        return gap > 0.1 * max(abs(self.floor), abs(self.ceiling))
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,11 @@ class Evidence:
     table: Table
     recipes: tuple[str, ...]
     failed: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def questions(self) -> dict[str, tuple[str, ...]]:
+        """Question -> the metrics that answer it, the first of them the one that tells whether anything was learned."""
+        return {"reconstruction": RECONSTRUCTION, "sampling": SAMPLING_KNOWN if self.of("quality") else SAMPLING}
 
     def of(self, metric: str) -> dict[str, Scores]:
         return self.table.get(metric, {})
@@ -191,7 +220,7 @@ def verdict(
     evidence = Evidence(table(rows), tuple(recipes), failed or {})
     if len(evidence.recipes) == 1:
         return _of_one(evidence)
-    reconstruction, sampling = (_judge(evidence, question, QUESTIONS[question]) for question in QUESTIONS)
+    reconstruction, sampling = (_judge(evidence, *question) for question in evidence.questions.items())
     both = _both(evidence)
     return Verdict(_headline(reconstruction, sampling, both), (reconstruction, sampling, both), _cautions(evidence))
 
@@ -219,8 +248,9 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     places = digits - 1 - math.floor(math.log10(abs(value)))
     if places > 7:
-        return f"{value:.{digits - 1}e}"
-    return _fixed(value, places)
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    text = _fixed(value, places)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def spread(interval: Interval) -> tuple[str, str]:
@@ -303,54 +333,52 @@ def _only(question: str, recipe: str, sound: bool, scores: Scores, details: list
 
 def _both(evidence: Evidence) -> Judgement:
     """Reconstruction and sampling together, by dominance, among the recipes that do both."""
-    (mse, nll), (frechet, cover) = QUESTIONS.values()
-    metrics = (mse, frechet, cover, nll)
-    able = [r for r in evidence.recipes if r in evidence.of(mse) and r in evidence.of(frechet)]
+    one, other = evidence.questions.values()
+    metrics = (*one, *other)
+    able = [r for r in evidence.recipes if r in evidence.of(one[0]) and r in evidence.of(other[0])]
     lead = "If you need both"
     if not able:
         return Judgement("both", None, "none can", f"{lead}: no recipe here both reconstructs and samples.")
-    eligible = [
-        r
-        for r in able
-        if evidence.of(mse)[r].learned and evidence.of(frechet)[r].learned and not evidence.failed.get(r)
-    ]
+    learned = [r for r in able if evidence.of(one[0])[r].learned and evidence.of(other[0])[r].learned]
+    eligible = [r for r in learned if not evidence.failed.get(r)]
     winner = next((a for a in eligible if all(beats(evidence, a, b, metrics) for b in able if b != a)), None)
-    if winner is None or winner not in eligible:
+    if winner is None:
         if len(able) == 1:
             sentence = f"{lead}: no clear winner. {able[0]} is the only one that can, but it did not do both soundly."
         else:
-            sentence = f"{lead}: no clear winner. {_why_not(evidence, able, metrics)}"
+            sentence = f"{lead}: no clear winner. {_standoff(evidence, able, metrics)}"
         return Judgement("both", None, "no clear winner", sentence)
-    reason = _reasons(evidence, winner, able, metrics) if len(able) > 1 else "It is the only one that can."
-    rivals = [r for r in evidence.recipes if r not in able and r in evidence.of(frechet)]
+    reason = _reasons(evidence, winner, able, metrics, brief=True) if len(able) > 1 else "It is the only one that can."
+    rivals = [r for r in evidence.recipes if r not in able and r in evidence.of(other[0])]
     details = []
     for rival in rivals:
-        if beats(evidence, rival, winner, QUESTIONS["sampling"]):
+        if beats(evidence, rival, winner, other):
             details.append(f"The price: {rival}, which cannot reconstruct, makes clearly better samples.")
-        elif beats(evidence, winner, rival, QUESTIONS["sampling"]):
+        elif beats(evidence, winner, rival, other):
             details.append(f"Its samples are clearly better than those of {rival}, too.")
         else:
             details.append(f"Its samples and those of {rival} cannot be clearly ranked.")
     return Judgement("both", winner, winner, f"{lead}: {winner}. {reason}", tuple(details))
 
 
-def _reasons(evidence: Evidence, winner: str, able: Sequence[str], metrics: Sequence[str]) -> str:
+def _reasons(evidence: Evidence, winner: str, able: Sequence[str], metrics: Sequence[str], brief: bool = False) -> str:
     """Against whom, in what, by how much."""
     parts = []
     for other in able:
         if other == winner:
             continue
         found = pairs(evidence, winner, other, metrics)
-        clear = [f"{_name(p.metric)} {_numbers(evidence, p)}" for p in found if p.sign > 0]
+        clear = [_name(p.metric) + ("" if brief else f" {_numbers(evidence, p)}") for p in found if p.sign > 0]
         level = [_name(p.metric) for p in found if p.sign == 0]
         same = f"; {listed(level)} cannot be told apart" if level else ""
-        parts.append(f"against {other} a clearly better {listed(clear)}{same}")
-    return f"It has {'; '.join(parts)}."
+        parts.append(f"Against {other}: clearly better {listed(clear)}{same}.")
+    return " ".join(parts)
 
 
 def _numbers(evidence: Evidence, pair: Pair) -> str:
     a, b = evidence.of(pair.metric)[pair.a], evidence.of(pair.metric)[pair.b]
-    return f"({told(a.interval)} against {told(b.interval)}; paired difference {told(pair.difference)})"
+    share = f"{abs(a.mean / b.mean - 1):.0%} lower, " if pair.metric in RATIOS else ""
+    return f"({share}{told(a.interval)} against {told(b.interval)}, paired difference {told(pair.difference)})"
 
 
 def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) -> str:
@@ -378,7 +406,7 @@ def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) ->
     if fewest < 2:
         return f"With one seed no interval is possible, and the order may be luck: run at least 3. {reasons}"
     broken = [r for r in able if evidence.failed.get(r)]
-    firsts = [evidence.of(q[0]) for q in QUESTIONS.values() if q[0] in metrics]
+    firsts = [evidence.of(q[0]) for q in evidence.questions.values() if q[0] in metrics]
     untaught = [r for r in able if any(r in scores and not scores[r].learned for scores in firsts)]
     barred = [f"{listed(broken)} failed on some seeds and cannot win"] if broken else []
     barred += [f"{listed(untaught)} {'has' if len(untaught) == 1 else 'have'} not learned and cannot win"] * bool(
@@ -387,25 +415,43 @@ def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) ->
     return reasons + (f" {'; '.join(barred)}." if barred else "")
 
 
+def _standoff(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) -> str:
+    """In which metrics which of two is clearly better; the numbers stand with the questions before."""
+    parts = []
+    for i, a in enumerate(able):
+        for b in able[i + 1 :]:
+            found = pairs(evidence, a, b, metrics)
+            ours, theirs = ([_name(p.metric) for p in found if p.sign == sign] for sign in (1, -1))
+            said = [f"{a} has the clearly better {listed(ours)}"] * bool(ours)
+            said += [
+                f"{b} the clearly better {listed(theirs)}" if ours else f"{b} has the clearly better {listed(theirs)}"
+            ] * bool(theirs)
+            parts.append(f"{', '.join(said)}." if said else f"{a} and {b} cannot be told apart in anything.")
+    return " ".join(parts)
+
+
 def _anchors(question: str, scores: dict[str, Scores]) -> list[str]:
-    """Sentences about floor and ceiling, one for those that have not learned."""
+    """Sentences about floor and ceiling, and about those that have not learned."""
     some = next(iter(scores.values()))
-    ceiling, floor = some.ceiling, some.floor
+    ceiling, floor, name = some.ceiling, some.floor, _name(some.metric)
     lines = []
     if question == "reconstruction" and ceiling is not None:
-        lines.append(f"The mean image would give a {_name(some.metric)} of {number(ceiling)}.")
-    if question == "sampling" and floor:
-        ratios = listed([f"{r} {times(s.mean / floor)}" for r, s in scores.items()])
-        trivial = f"; images with shuffled pixels would give {number(ceiling)}" if ceiling is not None else ""
         lines.append(
-            f"Real data score {number(floor)} (the floor), so the samples are at: {ratios} the floor{trivial}."
+            f"The mean of the training data in place of a reconstruction would give a {name} of {number(ceiling)}."
         )
-    for recipe, s in scores.items():
-        if not s.learned:
-            lines.append(
-                f"{recipe} is worse than the trivial baseline ({_name(s.metric)} {told(s.interval)}, "
-                f"baseline {number(s.ceiling)}): it has not learned."
-            )
+    if question == "sampling" and floor:
+        trivial = f"; the trivial baseline gives {number(ceiling)}" if ceiling is not None and some.apart else ""
+        where = listed([f"{r} at {times(s.mean / floor)}" for r, s in scores.items()])
+        ratios = f", which puts {where} the floor" if some.lower else ""
+        lines.append(f"Real data reach a {name} of {number(floor)} (the floor){ratios}{trivial}.")
+    low = [r for r, s in scores.items() if not s.learned]
+    if low:
+        values = listed([told(scores[r].interval) for r in low])
+        verb, end = ("is", "it has") if len(low) == 1 else ("are", "they have")
+        lines.append(
+            f"{listed(low)} {verb} no better than the trivial baseline ({name} {values}; baseline {number(ceiling)}): "
+            f"{end} not learned."
+        )
     return lines
 
 
@@ -433,7 +479,8 @@ def _cautions(evidence: Evidence) -> tuple[str, ...]:
     lines = []
     counts = {len(s.values) for scores in evidence.table.values() for s in scores.values()}
     if counts and max(counts) == 1:
-        lines.append("One seed: no interval is possible, and any order may be luck. Run at least 3 seeds.")
+        order = ", and any order may be luck. Run at least 3 seeds" if len(evidence.recipes) > 1 else ""
+        lines.append(f"One seed: no interval is possible{order}.")
     for recipe, seeds in evidence.failed.items():
         if seeds:
             every = "every seed" if recipe not in {r for s in evidence.table.values() for r in s} else "some seeds"
@@ -478,7 +525,7 @@ def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement) -
 def _of_one(evidence: Evidence) -> Verdict:
     """A single recipe: nobody to beat, but floors and ceilings to be held against."""
     recipe, judgements = evidence.recipes[0], []
-    for question, metrics in QUESTIONS.items():
+    for question, metrics in evidence.questions.items():
         first = evidence.of(metrics[0])
         if recipe not in first:
             continue
