@@ -575,7 +575,7 @@ def collect(
 
 
 def summary(rows: Sequence[dict[str, Any]], failed: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """One entry for each metric, prior and recipe: mean and 95 % interval over seeds, anchors, whether it is clearly best.
+    """One entry for each metric, prior and recipe: mean, 95 % interval over seeds, anchors, whether clearly best.
 
     `low` and `high` are None with one seed. Of each recipe only its own prior competes: the fitted one if it has one.
     """

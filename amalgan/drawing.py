@@ -1,7 +1,7 @@
 """Pictures for a page that needs nothing else: images as PNG in base64, points, curves and intervals as inline SVG.
 
-Colours are classes (`r0`, `r1`, ... for recipes, `ink`, `soft`, `line`), so that the page's style sheet decides them, in
-light and dark.
+Colours are classes (`r0`, `r1`, ... for recipes, `ink`, `soft`, `line`), so that the page's style sheet decides them,
+in light and dark.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def intervals(
 ) -> str:
     """One line for each (name, class, values, low, high): small dots for seeds, a large one for the mean, and a bar.
 
-    The bar is the interval. Floor and ceiling are marked where they are known. The axis is logarithmic if all is positive
-    and spans more than a factor of 8; it is 0 to 1 for a share.
+    The bar is the interval. Floor and ceiling are marked where they are known. The axis is logarithmic if all is
+    positive and spans more than a factor of 8; it is 0 to 1 for a share.
     """
     width, left, right, step, head, foot = 340, 76, 16, 26, 22, 24
     height = head + step * len(rows) + foot

@@ -282,8 +282,8 @@ def _samples(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count
     text += f'<div class="figures">{"".join(figures)}</div>'
     if any("figure" in part for part in standard):
         why = (
-            "<div><h3>The same models from N(0,&nbsp;I)</h3><p>A trained encoder rarely fills the standard normal. Where these "
-            "look worse than those above, the fault is the prior's, not the decoder's.</p></div>"
+            "<div><h3>The same models from N(0,&nbsp;I)</h3><p>A trained encoder rarely fills the standard normal. "
+            "Where these look worse than those above, the fault is the prior's, not the decoder's.</p></div>"
         )
         text += f'<div class="figures again">{why}{"".join(standard)}</div>'
     return text
@@ -352,9 +352,9 @@ def _neighbours(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], co
             label = f'<span><span class="chip {_colour(results, name)}"></span>{escape(name)}</span>'
             parts.append(f'<div class="strip">{label}{picture}</div>')
     lead = (
-        f'<p class="lead">Of {exhibits.SEARCHED} samples of each model the {count} that come closest to a training image '
-        "(above), and that image (below). Pairs that are the same in every stroke are copies; pairs that are merely "
-        "alike are not.</p>"
+        f'<p class="lead">Of {exhibits.SEARCHED} samples of each model the {count} that come closest to a training '
+        "image (above), and that image (below). Pairs that are the same in every stroke are copies; pairs that are "
+        "merely alike are not.</p>"
     )
     return f'{lead}<div class="strips" style="--tiles:{count}">{"".join(parts)}</div>' if parts else ""
 
@@ -459,8 +459,9 @@ def _cost(results: dict[str, Any]) -> str:
     device = f"{machine['device']}, {machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
     return (
         '<div class="wide"><table><thead><tr><th scope="col">Recipe</th><th scope="col">Training</th>'
-        '<th scope="col">CPU time</th><th scope="col">Steps</th><th scope="col">Examples a second</th><th scope="col">Peak memory</th>'
-        f'<th scope="col" class="text">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        '<th scope="col">CPU time</th><th scope="col">Steps</th><th scope="col">Examples a second</th>'
+        f'<th scope="col">Peak memory</th><th scope="col" class="text">Parameters</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="note">Means over seeds, on {escape(device)}; the peak is that of the whole process, data included.'
         + "</p>"
         + (f"<h3>Failed runs</h3><ul>{failures}</ul>" if failures else "")
@@ -507,7 +508,7 @@ def _again(results: dict[str, Any]) -> str:
         rows += f'<tr><th scope="row"><code>{escape(argument)}</code></th>{cells}</tr>'
     accuracy = judged["features_accuracy"]
     right = f", {accuracy:.1%} right on held-out data" if accuracy is not None else ""
-    features = f"{judged['features']} <code>{escape(judged['features_fingerprint'])}</code>{right}"
+    features = f"{escape(judged['features'])} <code>{escape(judged['features_fingerprint'])}</code>{right}"
     versions = ", ".join(f"{key} {machine[key]}" for key in ("amalgan", "torch", "numpy", "python", "system"))
     return (
         f"<pre><code>{escape(results['command'])}</code></pre>"

@@ -44,8 +44,8 @@ RATIOS = ("pixel_mse", "frechet")  # of which a percentage makes sense: zero is 
 # Prices and checks: more of it, or less, is not simply better, so nobody is best at them.
 UNRANKED = {"kl", "active_units", "uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"}
 RULES = (
-    "A number is the mean over seeds; ± is half of its 95 % t-interval over seeds. Every recipe runs on the same seeds: "
-    "the same order of the data, and the same initial weights where networks have the same shape.",
+    "A number is the mean over seeds; ± is half of its 95 % t-interval over seeds. Every recipe runs on the same "
+    "seeds: the same order of the data, and the same initial weights where networks have the same shape.",
     "One recipe is clearly better than another if the 95 % t-interval of their paired differences, seed by seed, "
     "excludes zero. The intervals of two recipes may overlap and their paired difference still be clear.",
     "Reconstruction is judged by the pixel error, and by the negative log-likelihood where both recipes have one. "
@@ -53,14 +53,15 @@ RULES = (
     "density of the data is known, sampling is judged by the coverage and the quality instead. "
     "“Both” is judged by all of these, among the recipes that can do both.",
     "A recipe wins a question if it beats every other one: clearly better in at least one of the question's metrics "
-    "and clearly worse in none. Otherwise there is no clear winner. With a single seed there never is one.",
+    "and clearly worse in none. Otherwise there is no clear winner. With a single seed there never is one; "
+    "a recipe that is the only one able to do a thing needs no seeds for that.",
     "A recipe that failed on any seed does not win: its numbers are those of the survivors. Nor does one whose first "
-    "metric is no better than the trivial baseline: it has not learned. (A baseline within a tenth of the floor decides "
-    "nothing.)",
-    "Models with an encoder are judged by samples from the prior that was fitted to their codes after training; samples "
-    "from N(0, I) are told beside them.",
+    "metric is no better than the trivial baseline: it has not learned. (A baseline within a tenth of the floor "
+    "decides nothing.)",
+    "Models with an encoder are judged by samples from the prior that was fitted to their codes after training; "
+    "samples from N(0, I) are told beside them.",
     "The floor is what real data score in the place of the model's output, the ceiling what needs no model at all: the "
-    "mean image for reconstructions, shuffled pixels for samples.",
+    "mean image for reconstructions, images with shuffled pixels (points with shuffled coordinates) for samples.",
 )
 
 
@@ -100,7 +101,7 @@ class Scores:
 
     @property
     def apart(self) -> bool:
-        """Whether the trivial value is worse than the best one by more than a tenth: only then does it decide anything."""
+        """Whether the trivial value is worse than the best by more than a tenth: only then does it decide anything."""
         if self.ceiling is None or self.floor is None:
             return self.ceiling is not None
         gap = self.ceiling - self.floor if self.lower else self.floor - self.ceiling
