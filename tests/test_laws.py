@@ -339,6 +339,7 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "beta": (4.0, {}),
         "lam": (1.0, {}),
         "gamma": (10.0, LEARNED),
+        "sees": ("reconstructions", {}),
         "gate": (True, {**LEARNED, "lr": 0.1}),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
