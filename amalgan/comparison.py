@@ -11,16 +11,16 @@ recipes adds to what is there. A run that diverges stays in the table as failed;
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import math
+import os
 import platform
 import shlex
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ import torch
 from amalgan import __version__, exhibits, files, recipes, report, runs
 from amalgan.data import Data
 from amalgan.data import open as open_data
-from amalgan.errors import AmalganError, UsageError
+from amalgan.errors import UsageError
+from amalgan.jobs import Job, Pace, Progress, is_left, job_of, one_after_another, parts, side_by_side
 from amalgan.metrics.evaluate import METRICS, Reference, reference
 from amalgan.metrics.features import Features
-from amalgan.training.trainer import Diverged
 from amalgan.verdict import UNRANKED, Scores, clearly_best, interval, number, table, told, verdict
 
 if TYPE_CHECKING:
@@ -40,35 +40,42 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DEFAULT = ("vae", "gan", "vaegan")
-ALIKE = (
-    "latent",
-    "width",
-    "batch",
-)  # what makes networks and budgets the same; the first recipe's default holds for all
+ALIKE = ("latent", "width", "batch")  # what makes networks and budgets the same
 IN_TERMINAL = (
-    "pixel_mse",
-    "nll",
-    "frechet",
-    "kernel",
-    "precision",
-    "recall",
-    "coverage",
-    "modes",
-    "quality",
-    "memorisation",
-)
+    "pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "modes", "quality", "memorisation"
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a comparison is: share done in [0, 1], seconds left (an estimate that mends itself), what it is doing."""
+class Comparison:
+    """A comparison's folder, open.
 
-    done: float
-    seconds_left: float
-    doing: str
+    Arguments:
+        folder: as `compare` wrote it.
 
+    Raises:
+        AmalganError: no results there, or damaged ones.
+    """
 
-Watcher = Callable[[Progress], None]
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.record: dict[str, Any] = files.read_json(self.folder / "results.json", f"the comparison {folder}")
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+    def print(self, console: Console | None = None) -> None:
+        """The table, the verdict and where the report is, for a terminal."""
+        from rich.console import Console
+
+        console = console or Console()
+        console.print(printed(self.record))
+        found = self.record["verdict"]
+        console.print(f"\n{found['headline']}", style="bold", highlight=False, markup=False)
+        for text in (*(judgement["sentence"] for judgement in found["judgements"]), *found["cautions"]):
+            console.print(f"- {text}", highlight=False, markup=False)
+        console.print(f"\nReport: {self.report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def compare(
@@ -79,7 +86,9 @@ def compare(
     steps: int | None = None,
     images: int | None = None,
     minutes: float | None = None,
+    same: Literal["images", "seconds"] = "images",
     out: str | Path = "comparison",
+    jobs: int | None = None,
     split: str = "test",
     n: int = 5000,
     features: Features | None = None,
@@ -88,31 +97,30 @@ def compare(
     precision: str = "auto",
     clip: float | None = None,
     data_options: dict[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     **arguments: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Train each recipe on each seed, judge the runs, and write results.json and report.html.
 
-    The budget is the same for every recipe: `steps`, or `images` seen, or `minutes` of training for each run. Where
-    recipes differ in a default that makes their networks differ (`latent`, `width`, `batch`), the first recipe's
-    default holds for all.
+    Where recipes differ in a default that makes their networks or budgets differ (`latent`, `width`, `batch`), the
+    first recipe's default holds for all.
 
     Arguments:
         data: anything `amalgan.data.open` takes, or a Data.
-        recipes: two or more names; one is allowed, and is then held against floors and ceilings only.
+        recipes: two or more names; one alone is held against floors and ceilings only.
         seeds: how many (0, 1, ...), or which; below 2 nothing can be said with an interval.
-        steps, images, minutes: at most one of them; 10,000 steps by default.
+        steps, images, minutes: the budget of each run, at most one of them; 10,000 steps by default.
+        same: what is the same for all where the budget is in minutes: "images" seen, so many that the slowest recipe's
+            run takes `minutes`; or "seconds", so that each recipe sees as many images as it can.
         out: the folder; one that holds a comparison of the same data and budget is completed.
+        jobs: runs side by side; by default one for each core; 1 on an accelerator and for data that no path leads to.
         split: "test", or "validation" while settings are chosen.
         n: real and generated items to judge with.
         features: the feature network to judge with; by default what `metrics.features.choose` finds for the data.
         device, threads, precision, clip: as for `amalgan.train`.
         data_options: passed to `amalgan.data.open`.
-        watcher: called with a Progress now and then.
+        progress: told how far it is.
         arguments: of the recipes; each goes to the recipes that know it.
-
-    Returns:
-        The content of results.json.
 
     Raises:
         UsageError: an argument that no recipe knows, no budget or two, or a folder with another comparison.
@@ -120,41 +128,49 @@ def compare(
     """
     names, numbers, folder = _names(recipes), _seeds(seeds), Path(out)
     settings = alike(names, arguments)
-    budget = _budget(steps, images, minutes, settings)
+    budget = _budget(steps, images, minutes, same)
     opened = data if isinstance(data, Data) else open_data(data, **(data_options or {}))
-    pace = Pace(watcher, _parts(names, numbers, budget, settings, opened, n, folder))
+    origin = _origin(data, data_options)
+    lanes = _lanes(jobs, device, origin, len(names) * len(numbers))
+    if lanes > 1 and threads is None:
+        threads = max(1, _cores() // lanes)
+    expected = parts(
+        names, numbers, {name: _steps(budget, settings[name]) for name in names}, minutes or 0, opened, n, folder
+    )
+    pace = Pace(progress, expected, lanes)
     prepared = _prepare(
-        names, settings, opened, _origin(data, data_options), budget, folder, numbers, pace,
+        names, settings, opened, origin, budget, folder, numbers, pace,
         device=device, threads=threads, precision=precision, clip=clip,
     )  # fmt: skip
-    jobs = [_job(prepared[name], folder, seed) for seed in numbers for name in names]
-    for job in jobs:
+    work = [job_of(prepared[name], folder, seed) for seed in numbers for name in names]
+    for job in work:
         job.check(folder)
         if job.left and job.prepared.estimate is not None:
-            pace.expect(f"training {job.name}", job.prepared.estimate)
+            pace.left(f"training {job.name}", job.prepared.estimate)
     try:
-        pace.begin("learning to see")
-        against = reference(opened, split, n, features)
-        for job in jobs:
-            job.train(pace)
-            job.judge(pace, against)
+        with pace.doing_it("learning to see"):
+            against = reference(opened, split, n, features)
+        for job in one_after_another(work, pace) if lanes == 1 else side_by_side(work, lanes, pace):
+            pace.left(f"training {job.name}", 0.0)
+            with pace.doing_it(f"judging {job.name}"):
+                job.judge(against)
     except (KeyboardInterrupt, runs.Interrupted) as stop:
-        done = sum(job.outcome is not None for job in jobs)
+        done = sum(job.outcome is not None for job in work)
         raise runs.Interrupted(
-            f"{len(jobs)} runs in {folder}",
-            f"stopped while {pace.doing}; {done} runs are finished and judged",
+            f"{len(work)} runs in {folder}",
+            f"stopped while {pace.doing}; {done} of them {'is' if done == 1 else 'are'} finished and judged",
             f"give the same command again: it goes on where it was stopped, in {folder}",
         ) from stop
-    pace.begin("writing the report")
-    defaults = {"n": 5000, "split": "test", "device": "auto", "precision": "auto"}
-    options = {"n": n, "split": split, "device": device, "threads": threads, "precision": precision, "clip": clip}
-    changed = {name: value for name, value in options.items() if value != defaults.get(name)}
-    again = command(data, names, seeds, budget, **(data_options or {}), **arguments, **changed, out=out)
-    results = collect(opened, jobs, against, budget, again, folder)
-    files.write_json(folder / "results.json", results)
-    report.write(folder)
-    pace.end()
-    return results
+    with pace.doing_it("writing the report"):
+        options = {"same": same, "n": n, "split": split, "device": device, "threads": threads, "precision": precision,
+                   "clip": clip, "jobs": jobs}  # fmt: skip
+        defaults = {name: p.default for name, p in inspect.signature(compare).parameters.items()}
+        changed = {name: value for name, value in options.items() if value != defaults[name]}
+        again = command(data, names, seeds, budget, **(data_options or {}), **arguments, **changed, out=out)
+        results = collect(opened, work, against, budget, again, folder, lanes)
+        files.write_json(folder / "results.json", results)
+        report.write(folder)
+    return Comparison(folder)
 
 
 def single(folder: str | Path, n: int = 5000, data: Any = None) -> dict[str, Any]:
@@ -164,9 +180,9 @@ def single(folder: str | Path, n: int = 5000, data: Any = None) -> dict[str, Any
         raise UsageError(f"a report of {folder}", "the run is not finished", f"amalgan resume {folder}")
     against = reference(run.data, "test", n)
     job = Job(runs.Prepared(run.folder, run.record, run.data))
-    job.judge(Pace(None), against)
+    job.judge(against)
     budget = {"unit": "steps", "amount": run.steps}
-    results = collect(run.data, [job], against, budget, _train_command(run), run.folder)
+    results = collect(run.data, [job], against, budget, _train_command(run), run.folder, 1)
     files.write_json(run.folder / "results.json", results)
     return results
 
@@ -188,114 +204,6 @@ def alike(names: Sequence[str], arguments: dict[str, Any]) -> dict[str, dict[str
     return {name: recipes.check(name, {a: v for a, v in shared.items() if a in known[name]}) for name in names}
 
 
-# One run of the comparison
-
-
-@dataclass
-class Job:
-    """One recipe on one seed: trained, judged, or failed. `outcome` is "done" or "failed" once that is known."""
-
-    prepared: runs.Prepared
-    outcome: str | None = None
-    reason: str = ""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    cost: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def recipe(self) -> str:
-        return str(self.prepared.record["recipe"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.prepared.record["seed"])
-
-    @property
-    def folder(self) -> Path:
-        return self.prepared.folder
-
-    @property
-    def name(self) -> str:
-        return f"{self.recipe}, seed {self.seed}"
-
-    @property
-    def left(self) -> bool:
-        """Whether there is anything to train."""
-        return _left(self.folder)
-
-    def check(self, out: Path) -> None:
-        """A run that is there must be the run that is asked for.
-
-        Raises:
-            UsageError: it is another one.
-        """
-        if not (self.folder / "recipe.json").is_file():
-            return
-        there, asked = runs.load(self.folder).record, self.prepared.record
-        for what in ("recipe", "arguments", "seed", "steps", "precision", "clip"):
-            if there[what] != asked[what]:
-                raise UsageError(
-                    f"{self.name} with {what} {asked[what]}",
-                    f"{self.folder} was trained with {what} {there[what]}",
-                    f"choose another --out than {out}, or remove that folder",
-                )
-        if there["data"]["fingerprint"] != asked["data"]["fingerprint"]:
-            raise UsageError(
-                f"{self.name} on {asked['data']['name']}",
-                f"{self.folder} was trained on other data ({there['data']['name']})",
-                f"choose another --out than {out}",
-            )
-
-    def train(self, pace: Pace) -> None:
-        """Train what is left to train; a divergence is kept, and is not tried again: it would come out the same."""
-        if (self.folder / "failed.json").is_file():
-            self._failed(str(files.read_json(self.folder / "failed.json", self.name)["reason"]))
-        if not self.left:
-            return
-        pace.begin(f"training {self.name}")
-        memory = _reset_memory(self.prepared.record["device"])
-        try:
-            self.prepared.go(watcher=pace.tick)
-        except Diverged as error:
-            files.write_json(self.folder / "failed.json", {"reason": error.found})
-            self._failed(error.found)
-            return
-        peak = _peak_memory(self.prepared.record["device"]) if memory else None
-        files.write_json(self.folder / "cost.json", {"peak_memory_bytes": peak})
-
-    def judge(self, pace: Pace, against: Reference) -> None:
-        """Measure the finished run; one whose samples are not finite has failed."""
-        if self.outcome == "failed":
-            return
-        pace.begin(f"judging {self.name}")
-        run = runs.Run(self.folder, self.prepared.data)
-        try:
-            self.rows = exhibits.judge(run, against)
-            self.outcome = "done"
-        except UsageError:
-            raise
-        except AmalganError as error:
-            self._failed(error.found)
-        last = run.log()[-1]
-        cost = self.folder / "cost.json"
-        networks = run.model.networks
-        self.cost = {
-            "steps": last["step"],
-            "images": last["images"],
-            "seconds": last["seconds"],
-            "cpu_seconds": last["cpu_seconds"],
-            "peak_memory_bytes": files.read_json(cost, self.name)["peak_memory_bytes"] if cost.is_file() else None,
-            "parameters": {name: sum(p.numel() for p in parameters) for name, parameters in networks.items()},
-        }
-
-    def _failed(self, reason: str) -> None:
-        self.outcome, self.reason, self.rows = "failed", reason, []
-
-
-def _job(prepared: runs.Prepared, folder: Path, seed: int) -> Job:
-    record = prepared.record | {"seed": seed}
-    return Job(replace(prepared, folder=folder / "runs" / f"{record['recipe']}-{seed}", record=record))
-
-
 def _prepare(
     names: Sequence[str],
     settings: dict[str, dict[str, Any]],
@@ -311,26 +219,25 @@ def _prepare(
     path, prepared = folder / "plan.json", {}
     plan = files.read_json(path, f"the comparison {folder}") if path.is_file() else {"budget": budget, "steps": {}}
     if plan["budget"] != budget:
-        raise UsageError(
-            f"{budget['amount']:g} {budget['unit']} a run",
-            f"{folder} holds a comparison at {plan['budget']['amount']:g} {plan['budget']['unit']}",
-            "choose another --out, or the same budget",
+        asked, found = (
+            f"{b['amount']} {b['unit']} a run" + (f", the same {b['same']} for all" if "same" in b else "")
+            for b in (budget, plan["budget"])
         )
+        raise UsageError(asked, f"{folder} holds a comparison at {found}", "choose another --out, or the same budget")
     for name in names:
-        pace.begin(f"timing {name}")
-        steps = plan["steps"].get(name) or _steps(budget, settings[name])
-        given = {"minutes": budget["amount"]} if steps is None else {"steps": steps}
-        left = any(_left(folder / "runs" / f"{name}-{seed}") for seed in seeds)
-        prepared[name] = runs.prepare(name, opened, seed=seeds[0], timed=left, **given, **options, **settings[name])
-        prepared[name].record["data"] |= origin
+        with pace.doing_it(f"timing {name}"):
+            steps = plan["steps"].get(name) or _steps(budget, settings[name])
+            given = {"minutes": budget["amount"]} if steps is None else {"steps": steps}
+            left = any(is_left(folder / "runs" / f"{name}-{seed}") for seed in seeds)
+            prepared[name] = runs.prepare(name, opened, seed=seeds[0], timed=left, **given, **options, **settings[name])
+            prepared[name].record["data"] |= origin
+    if budget.get("same") == "images":  # the slowest recipe sets the steps, or those that are there already
+        common = min(plan["steps"].values(), default=min(p.steps for p in prepared.values()))
+        for p in prepared.values():
+            p.record["steps"] = common
     plan["steps"] |= {name: p.steps for name, p in prepared.items()}
     files.write_json(path, plan)
     return prepared
-
-
-def _left(folder: Path) -> bool:
-    """Whether a run is still to be trained: neither finished nor failed."""
-    return not (folder / "model" / "config.json").is_file() and not (folder / "failed.json").is_file()
 
 
 # What was asked
@@ -352,20 +259,18 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _budget(
-    steps: int | None, images: int | None, minutes: float | None, settings: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """The budget as unit and amount; whatever its unit, `_steps` makes steps of it."""
-    given = {unit: amount for unit, amount in (("steps", steps), ("images", images), ("minutes", minutes)) if amount}
+def _budget(steps: int | None, images: int | None, minutes: float | None, same: str) -> dict[str, Any]:
+    """The budget of each run as unit and amount; for minutes also what they hold the same."""
+    asked = {"steps": steps, "images": images, "minutes": minutes}
+    given = {unit: amount for unit, amount in asked.items() if amount is not None} or {"steps": runs.DEFAULT_STEPS}
     if len(given) > 1:
         raise UsageError("a budget", " and ".join(f"--{unit}" for unit in given), "write one of them")
-    for unit, amount in (("steps", steps), ("images", images), ("minutes", minutes)):
-        if amount is not None and not (math.isfinite(amount) and amount > 0):
-            raise UsageError("a budget", f"--{unit} {amount}", f"write --{unit} greater than 0")
-    batches = {name: arguments.get("batch") for name, arguments in settings.items()}
-    assert len(set(batches.values())) == 1, f"one batch size for all recipes, else steps are not images: {batches}"
-    unit, amount = next(iter(given.items()), ("steps", runs.DEFAULT_STEPS))
-    return {"unit": unit, "amount": amount}
+    ((unit, amount),) = given.items()
+    if not (math.isfinite(amount) and amount > 0):
+        raise UsageError("a budget", f"--{unit} {amount}", f"write --{unit} greater than 0")
+    if same not in ("images", "seconds"):
+        raise UsageError("a budget", f"the same {same}", "write --same images or --same seconds")
+    return {"unit": unit, "amount": amount} | ({"same": same} if unit == "minutes" else {})
 
 
 def _steps(budget: dict[str, Any], arguments: dict[str, Any]) -> int | None:
@@ -379,6 +284,19 @@ def _origin(source: Any, data_options: dict[str, Any] | None) -> dict[str, Any]:
     """Where the data came from, so that a run of the comparison can open it again."""
     found = str(Path(source).resolve()) if isinstance(source, str | Path) and Path(source).exists() else source
     return {"source": found if isinstance(found, str) else None, "options": data_options or {}}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lanes(jobs: int | None, device: str, origin: dict[str, Any], count: int) -> int:
+    """Runs side by side. Another process can only open data that a name or path leads to."""
+    if jobs is not None and jobs < 1:
+        raise UsageError("a comparison", f"--jobs {jobs}", "write --jobs 1 or more")
+    alone = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    lanes = jobs or (1 if alone else _cores())
+    return 1 if origin["source"] is None else min(lanes, count)
 
 
 def command(data: Any, names: Sequence[str], seeds: int | Sequence[int], budget: dict[str, Any], **others: Any) -> str:
@@ -406,116 +324,11 @@ def _flags(arguments: dict[str, Any]) -> list[str]:
     return words
 
 
-# How long still
-
-
-class Pace:
-    """How far, and how long still: parts in order with expected seconds, mended by those that are done.
-
-    Arguments:
-        watcher: told at every step, or None.
-        parts: what will be done -> expected seconds, in order.
-    """
-
-    def __init__(self, watcher: Watcher | None, parts: dict[str, float] | None = None) -> None:
-        self.watcher, self.expected = watcher, dict(parts or {})
-        self.doing, self.known = "opening the data", set[str]()
-        self.began = self.since = time.perf_counter()
-        self.share = 0.0
-
-    def expect(self, doing: str, seconds: float) -> None:
-        """A better estimate of a part that is still to come."""
-        if doing in self.expected:
-            self.expected[doing] = seconds
-
-    def begin(self, doing: str) -> None:
-        """The next part begins: the one before is done, and any between them had nothing to do."""
-        now = time.perf_counter()
-        self._learn(self.doing, now - self.since)
-        for name in list(self.expected)[: list(self.expected).index(doing) if doing in self.expected else 0]:
-            del self.expected[name]
-        self.doing, self.since = doing, now
-        self._tell(self.expected.get(doing, 0.0))
-
-    def tick(self, tick: runs.Tick) -> None:
-        """A training run's own word on how long it still takes."""
-        self._tell(tick.seconds_left)
-
-    def end(self) -> None:
-        self.expected.clear()
-        self._tell(0.0)
-
-    def _learn(self, doing: str, seconds: float) -> None:
-        """The same recipe on another seed takes as long; judging one recipe hints at judging the others."""
-        kind = doing.split(",")[0]
-        for other in self.expected:
-            theirs = other.split(",")[0]
-            if theirs == kind or (
-                theirs.startswith("judging") and kind.startswith("judging") and theirs not in self.known
-            ):
-                self.expected[other] = min(seconds, self.expected[other]) if self.expected[other] < 0.5 else seconds
-        self.known.add(kind)
-
-    def _tell(self, left_here: float) -> None:
-        if self.watcher is None:
-            return
-        later = sum(seconds for name, seconds in self.expected.items() if name != self.doing)
-        left, elapsed = left_here + later, time.perf_counter() - self.began
-        self.share = 1.0 if not self.expected else max(self.share, min(0.999, elapsed / (elapsed + left + 1e-9)))
-        self.watcher(Progress(self.share, left, self.doing))
-
-
-# A first guess, before anything is timed: relative costs of a step on one thread; measured on 32 x 32 images
-COSTS = {"ae": 0.03, "vae": 0.035, "gan": 0.07, "vaegan": 0.115}
-
-
-def _parts(
-    names: Sequence[str], seeds: Sequence[int], budget: dict[str, Any], settings: dict[str, dict[str, Any]],
-    data: Data, n: int, folder: Path,
-) -> dict[str, float]:  # fmt: skip
-    """What a comparison will do, in order, with expected seconds."""
-    pixels = math.prod(data.spec.shape) / 1024
-    n = min(n, len(data.test))
-    parts = {f"timing {name}": 2.0 if budget["unit"] == "minutes" else 1.0 for name in names}
-    parts["learning to see"] = 5 + 20 * min(1.0, pixels) if data.spec.modality == "images" else 1.0
-    for seed in seeds:
-        for name in names:
-            steps = _steps(budget, settings[name])
-            seconds = budget["amount"] * 60 if steps is None else steps * max(0.002, COSTS.get(name, 0.1) * pixels)
-            run = folder / "runs" / f"{name}-{seed}"
-            parts[f"training {name}, seed {seed}"] = seconds if _left(run) else 0.0
-            kept = (run / "judged" / "rows.json").is_file()
-            parts[f"judging {name}, seed {seed}"] = 0.1 if kept else 2 + 0.005 * n
-    return parts | {"writing the report": 2.0}
-
-
-def _reset_memory(device: str) -> bool:
-    """Start to measure the peak of the memory anew; False where the machine does not let us."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-        return True
-    return False
-
-
-def _peak_memory(device: str) -> int | None:
-    """Bytes: of the accelerator where there is one, else of this process."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
 # The results
 
 
 def collect(
-    data: Data, jobs: Sequence[Job], against: Reference, budget: dict[str, Any], command: str, folder: Path
+    data: Data, jobs: Sequence[Job], against: Reference, budget: dict[str, Any], again: str, folder: Path, lanes: int
 ) -> dict[str, Any]:
     """The content of results.json: rows of every run, their summary, the verdict, and what is needed to read them."""
     names = tuple(dict.fromkeys(job.recipe for job in jobs))
@@ -553,8 +366,9 @@ def collect(
             "system": platform.platform(),
             "device": record["device"],
             "threads": record["threads"],
+            "side_by_side": lanes,
         },
-        "command": command,
+        "command": again,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": [
             {
@@ -677,31 +491,3 @@ def _caption(results: dict[str, Any]) -> str:
         if r["outcome"] == "failed"
     )
     return f"floor: real data; ceiling: no model at all; {means}{fails}"
-
-
-@contextlib.contextmanager
-def bar(console: Console | None = None) -> Iterator[Watcher]:
-    """A bar over the whole comparison for the terminal, as a watcher: share done, time left, and what it is doing."""
-    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-    from rich.text import Text
-
-    class Left(ProgressColumn):
-        """Seconds left, counted down between two reports."""
-
-        def render(self, task: Task) -> Text:
-            since = time.perf_counter() - task.fields["told"]
-            left = max(0, round(task.fields["left"] - since))
-            return Text(f"{left // 60}:{left % 60:02d} left" if left < 3600 else f"{left / 3600:.1f} h left")
-
-    columns = (BarColumn(28), TextColumn("{task.percentage:>3.0f} %"), Left(), TimeElapsedColumn())
-    with Bar(*columns, TextColumn("{task.description}", markup=False), console=console) as drawn:
-        task = drawn.add_task("starting", total=1.0, left=0.0, told=time.perf_counter())
-
-        def watch(progress: Progress) -> None:
-            told = time.perf_counter()
-            drawn.update(
-                task, completed=progress.done, description=progress.doing, left=progress.seconds_left, told=told
-            )
-
-        yield watch

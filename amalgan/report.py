@@ -166,8 +166,8 @@ def _budget(results: dict[str, Any]) -> str:
     budget, images = results["budget"], [run["images"] for run in results["runs"] if "images" in run]
     amount = f"{budget['amount']:,g}" if budget["unit"] == "minutes" else f"{int(budget['amount']):,}"
     text = f"{amount} {budget['unit']} a run"
-    if budget["unit"] == "steps" and images:
-        text += f" ({max(images):,} examples seen)"
+    if budget["unit"] != "images" and images and max(images) == min(images):
+        text += f", {max(images):,} {results['data']['modality']} seen"
     return text
 
 
@@ -457,14 +457,15 @@ def _cost(results: dict[str, Any]) -> str:
     )
     machine = results["machine"]
     device = f"{machine['device']}, {machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
+    lanes = machine["side_by_side"]
+    beside = f", {lanes} runs side by side" if lanes > 1 else ""
     return (
         '<div class="wide"><table><thead><tr><th scope="col">Recipe</th><th scope="col">Training</th>'
         '<th scope="col">CPU time</th><th scope="col">Steps</th><th scope="col">Examples a second</th>'
         f'<th scope="col">Peak memory</th><th scope="col" class="text">Parameters</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="note">Means over seeds, on {escape(device)}; the peak is that of the whole process, data included.'
-        + "</p>"
-        + (f"<h3>Failed runs</h3><ul>{failures}</ul>" if failures else "")
+        f'<p class="note">Means over seeds, on {escape(device)}{beside}; the peak is that of the whole '
+        "process, data included.</p>" + (f"<h3>Failed runs</h3><ul>{failures}</ul>" if failures else "")
     )
 
 

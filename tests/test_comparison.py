@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from amalgan import comparison, files, runs
+from amalgan import comparison, files, jobs, runs
 from amalgan import data as data_room
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.features import Features
@@ -25,6 +31,16 @@ def eyes() -> Features:
     return Features("pixels", nn.Flatten())
 
 
+class Seen:
+    """Keeps what it is told of the progress."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float, str]] = []
+
+    def update(self, share: float, seconds_left: float, doing: str = "") -> None:
+        self.told.append((share, seconds_left, doing))
+
+
 @pytest.fixture(scope="module")
 def digits() -> data_room.Data:
     return data_room.open("digits", limit=120)
@@ -35,9 +51,9 @@ def compared(
     digits: data_room.Data, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any], list[Any]]:
     out = tmp_path_factory.mktemp("compared")
-    seen: list[comparison.Progress] = []
-    results = comparison.compare(digits, NAMES, out=out, features=eyes(), watcher=seen.append, **TINY)
-    return out, results, seen
+    seen = Seen()
+    compared = comparison.compare(digits, NAMES, out=out, features=eyes(), progress=seen, **TINY)
+    return out, compared.record, seen.told
 
 
 def test_one_row_for_each_recipe_metric_and_seed(compared: Any) -> None:
@@ -70,10 +86,10 @@ def test_the_summary_holds_means_and_intervals_of_the_rows(compared: Any) -> Non
 
 def test_progress_has_time_left_from_the_start_and_ends_at_one(compared: Any) -> None:
     _, _, seen = compared
-    assert seen[0].seconds_left > 0
-    shares = [p.done for p in seen]
+    assert seen[0][1] > 0
+    shares = [share for share, _, _ in seen]
     assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1.0
-    assert {"timing vae", "training gan, seed 1", "judging vaegan, seed 0"} <= {p.doing for p in seen}
+    assert {"timing vae", "training gan, seed 1", "judging vaegan, seed 0"} <= {doing for _, _, doing in seen}
 
 
 def test_runs_are_paired(compared: Any) -> None:
@@ -102,7 +118,7 @@ def test_what_is_finished_is_not_done_again(
 
     monkeypatch.setattr(runs.Prepared, "go", never)
     monkeypatch.setattr("amalgan.exhibits.evaluate", never)
-    again = comparison.compare(digits, NAMES, out=out, features=eyes(), **TINY)
+    again = comparison.compare(digits, NAMES, out=out, features=eyes(), **TINY).record
     assert again["rows"] == results["rows"]
     assert all(p.read_bytes() == content for p, content in weights.items())
 
@@ -110,11 +126,10 @@ def test_what_is_finished_is_not_done_again(
 def test_a_lost_run_alone_is_trained_again_and_comes_out_the_same(compared: Any, digits: data_room.Data) -> None:
     out, results, _ = compared
     (out / "runs" / "gan-1" / "model" / "config.json").unlink()
-    trained: list[str] = []
-    again = comparison.compare(
-        digits, NAMES, out=out, features=eyes(), watcher=lambda p: trained.append(p.doing), **TINY
-    )
-    assert {d for d in trained if d.startswith("training")} == {"training gan, seed 1"}
+    seen = Seen()
+    again = comparison.compare(digits, NAMES, out=out, features=eyes(), progress=seen, **TINY).record
+    doing = [(doing, left) for _, left, doing in seen.told]
+    assert {d for d, _ in doing if d.startswith("training")} == {"training gan, seed 1"}
     assert again["rows"] == results["rows"]
 
 
@@ -130,10 +145,20 @@ def test_another_budget_or_other_arguments_in_the_same_folder_are_refused(
 
 def test_the_terminal_table_fits_and_says_what_stands_in_it(compared: Any) -> None:
     _, results, _ = compared
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(comparison.printed(results))
+    console = Console(width=100, record=True, file=io.StringIO())
+    comparison.Comparison(compared[0]).print(console)
     text = console.export_text()
-    for word in ("pixel_mse ↓", "coverage ↑", "floor", "ceiling", "from N(0, I)", "±", "vaegan"):
+    for word in (
+        results["verdict"]["headline"],
+        "report.html",
+        "pixel_mse ↓",
+        "coverage ↑",
+        "floor",
+        "ceiling",
+        "from N(0, I)",
+        "±",
+        "vaegan",
+    ):
         assert word in text
 
 
@@ -148,7 +173,7 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(
         return go(self, *rest, **options)
 
     monkeypatch.setattr(runs.Prepared, "go", diverging)
-    results = comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **TINY)
+    results = comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **TINY).record
     outcomes = {(r["recipe"], r["seed"]): r["outcome"] for r in results["runs"]}
     assert outcomes == {("vae", 0): "done", ("vae", 1): "done", ("gan", 0): "failed", ("gan", 1): "done"}
     assert results["failed"] == {"gan": [0]}
@@ -156,7 +181,7 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(
     page = (tmp_path / "report.html").read_text()
     assert "Failed runs" in page and "term &#x27;adversarial&#x27; is not a finite number" in page
     monkeypatch.setattr(runs.Prepared, "go", lambda *_, **__: pytest.fail("a divergence is tried again"))
-    again = comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **TINY)
+    again = comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **TINY).record
     assert again["failed"] == {"gan": [0]}
 
 
@@ -174,7 +199,7 @@ def test_stopping_says_how_to_go_on(digits: data_room.Data, tmp_path: Path, monk
     with pytest.raises(runs.Interrupted, match="give the same command again") as stop:
         comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **options)
     assert stop.value.exit_code == 130
-    assert "1 runs are finished" in stop.value.found or "1 run" in stop.value.found
+    assert "1 of them is finished" in stop.value.found
     comparison.compare(digits, ("vae", "gan"), out=tmp_path, features=eyes(), **options)
     assert calls == ["vae", "gan", "gan"]
 
@@ -189,10 +214,10 @@ def test_networks_and_batches_are_the_same_for_all() -> None:
 
 def test_budgets_in_images_are_steps_of_whole_batches() -> None:
     settings = comparison.alike(("vae", "gan"), {"batch": 60})
-    budget = comparison._budget(None, 1000, None, settings)
+    budget = comparison._budget(None, 1000, None, "images")
     assert budget == {"unit": "images", "amount": 1000}
     assert comparison._steps(budget, settings["vae"]) == 17
-    assert comparison._steps(comparison._budget(None, None, 0.5, settings), settings["vae"]) is None
+    assert comparison._steps(comparison._budget(None, None, 0.5, "images"), settings["vae"]) is None
 
 
 @pytest.mark.parametrize(
@@ -205,6 +230,8 @@ def test_budgets_in_images_are_steps_of_whole_batches() -> None:
         ({"seeds": (1, 1)}, "different numbers"),
         ({"steps": 4, "minutes": 1.0}, "write one of them"),
         ({"steps": 0}, "greater than 0"),
+        ({"same": "joules"}, "--same images"),
+        ({"jobs": 0}, "--jobs 1"),
         ({"minutes": float("nan")}, "greater than 0"),
         ({"lamda": 3}, "no recipe knows it"),
         ({"latent": 0}, "between"),
@@ -226,25 +253,71 @@ def test_the_command_can_be_typed_again() -> None:
 
 def test_estimates_mend_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(comparison.time, "perf_counter", lambda: now[0])
-    seen: list[comparison.Progress] = []
-    parts = {
-        "training vae, seed 0": 10.0,
-        "judging vae, seed 0": 5.0,
-        "training vae, seed 1": 10.0,
-        "judging vae, seed 1": 5.0,
-    }
-    pace = comparison.Pace(seen.append, parts)
+    monkeypatch.setattr(jobs.time, "perf_counter", lambda: now[0])
+    seen = Seen()
+    parts = {"training vae, seed 0": 10.0, "judging vae, seed 0": 5.0, "training vae, seed 1": 10.0,
+             "judging vae, seed 1": 5.0}  # fmt: skip
+    pace = jobs.Pace(seen, parts)
     pace.begin("training vae, seed 0")
-    assert seen[-1].seconds_left == 30.0
+    assert seen.told[-1][1] == 30.0
     now[0] = 20.0  # took twice as long as expected: so will the other seed
+    pace.end("training vae, seed 0")
+    assert seen.told[-1][1] == 5 + 20 + 5
     pace.begin("judging vae, seed 0")
-    assert seen[-1].seconds_left == 5 + 20 + 5
     now[0] = 21.0
-    pace.begin("judging vae, seed 1")  # the training between them was found finished
-    assert seen[-1].seconds_left == 1.0
-    pace.end()
-    assert seen[-1].done == 1.0 and seen[-1].seconds_left == 0.0
+    pace.end("judging vae, seed 0")
+    pace.left("training vae, seed 1", 0.0)  # found finished
+    assert seen.told[-1][1] == 1.0
+
+
+def test_side_by_side_takes_less_time_but_no_less_than_the_longest() -> None:
+    seen = Seen()
+    jobs.Pace(seen, {"training a": 10.0, "training b": 30.0, "judging a": 5.0, "writing": 2.0}, lanes=4).begin("x")
+    assert seen.told[-1][1] == 2.0 + 30.0
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_what_one_gives(compared: Any, tmp_path: Path) -> None:
+    _, results, _ = compared
+    options = TINY | {"jobs": 2, "threads": 1, "data_options": {"limit": 120}}
+    beside = comparison.compare("digits", NAMES, out=tmp_path, features=eyes(), **options).record
+    assert beside["machine"]["side_by_side"] == 2
+    assert beside["rows"] == results["rows"]
+    assert not list(tmp_path.glob("runs/*/stderr.txt"))
+
+
+def test_a_process_that_ends_badly_is_told_with_what_it_said(tmp_path: Path) -> None:
+    prepared = runs.prepare("vae", "digits", steps=3, out=tmp_path, timed=False)
+    prepared.record["data"]["fingerprint"] = "of other data"
+    job = jobs.Job(prepared)
+    with pytest.raises(AmalganError, match="has changed since the run began"):
+        list(jobs.side_by_side([job], 1, jobs.Pace(None)))
+
+
+@pytest.mark.slow
+def test_an_interrupt_reaches_the_processes_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom torch import nn\nfrom amalgan import comparison, errors\n"
+        "from amalgan.metrics.features import Features\n"
+        "try: comparison.compare('digits', ('vae', 'gan'), seeds=1, steps=int(sys.argv[2]), out=sys.argv[1], jobs=2,\n"
+        "                        n=40, latent=4, width=8, features=Features('pixels', nn.Flatten()))\n"
+        "except errors.AmalganError as error: print(error); sys.exit(error.exit_code)"
+    )
+    launch = [sys.executable, "-c", code, str(tmp_path), "600"]
+    process = subprocess.Popen(launch, stdout=subprocess.PIPE, text=True)
+    logs = [tmp_path / "runs" / f"{name}-0" / "log.jsonl" for name in ("vae", "gan")]
+    for _ in range(1200):
+        if all(log.is_file() and log.stat().st_size for log in logs):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "same command again" in said
+    for log in logs:  # each was saved where it stopped
+        assert list((log.parent / "checkpoints").glob("step_*"))
+    assert subprocess.run(launch, env=os.environ, check=False).returncode == 0
+    assert comparison.Comparison(tmp_path).record["runs"][0]["steps"] == 600
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:

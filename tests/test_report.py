@@ -94,8 +94,8 @@ def fake_results(
                 pictures |= {"originals": make(10), "reconstructions": make(10), "samples_standard": make(64)}
             save_file(pictures, run / "judged" / "pictures.safetensors")
             listed.append({"recipe": name, "seed": seed, "outcome": "done", "reason": "",
-                           "folder": f"runs/{name}-{seed}", "steps": 9, "images": 576, "seconds": 12.0, "cpu_seconds": 20.0, "peak_memory_bytes": 2**28,
-                           "parameters": {"decoder": 1000}})  # fmt: skip
+                           "folder": f"runs/{name}-{seed}", "steps": 9, "images": 576,
+                           "seconds": 12.0, "cpu_seconds": 20.0, "peak_memory_bytes": 2**28, "parameters": {"decoder": 1000}})  # fmt: skip
     results = {
         "format": 1,
         "data": {"name": data, "fingerprint": "f00", "modality": "points" if points else "images", "shape": list(shape),
@@ -106,7 +106,7 @@ def fake_results(
         "judged": {"split": "test", "n": 100, "features": f"classifier of {data}", "features_fingerprint": "abc",
                    "features_accuracy": 0.99},
         "machine": {"amalgan": "0", "torch": "2", "numpy": "2", "python": "3", "system": "x",
-                    "device": "cpu", "threads": 1},
+                    "device": "cpu", "threads": 1, "side_by_side": 2},
         "command": f"amalgan compare --data {data}",
         "date": "2026-01-01T00:00:00+00:00",
         "runs": listed,
