@@ -12,6 +12,7 @@ Gradients are taken by the trainer's own routing: its `_move` is replaced by one
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from amalgan import recipes
 from amalgan.data import Spec
 from amalgan.data.core import Split
 from amalgan.noise import Noise
-from amalgan.objectives.core import Objective, Turn
+from amalgan.objectives.core import Loss, Objective, Turn
 from amalgan.training import Plan, Trainer
 
 IMAGES = Spec("images", (1, 8, 8))
@@ -150,7 +151,10 @@ def test_a_game_of_weight_zero_leaves_the_vae_bit_identical(spec: Spec, game: st
     assert watched.signals.weights["adversarial"] == 0.0
 
 
-@pytest.mark.parametrize("extra", [{"gradient_penalty": 10.0}, {"r1": 0.0, "r2": 0.5}, {"lazy": 1}])
+@pytest.mark.parametrize(
+    "extra",
+    [{"gradient_penalty": 10.0}, {"r1": 0.0, "r2": 0.5}, {"lazy": 1}, {"sees": "samples"}, {"sees": "reconstructions"}],
+)
 def test_penalties_and_bf16_do_not_touch_the_vae_either(extra: dict[str, Any]) -> None:
     plain = trained("vae", IMAGES, steps=3, precision="bf16")
     watched = trained("vaegan", IMAGES, steps=3, precision="bf16", lam=0.0, **extra)
@@ -162,6 +166,24 @@ def test_one_tenth_is_not_zero() -> None:
     """The comparison of law 1 can fail."""
     plain, mixed = trained("vae", IMAGES, steps=2), trained("vaegan", IMAGES, steps=2, lam=0.1)
     assert not same(weights(plain, "decoder"), weights(mixed, "decoder"))
+
+
+def test_a_watched_term_moves_nothing_even_when_it_is_not_a_number() -> None:
+    """Weight 0 is not a product with 0: no NaN comes through, and no optimiser steps on zeros."""
+
+    class Wild(Objective):
+        def losses(self, turn: Turn) -> Iterator[Loss]:
+            yield Loss("wild", turn.draw.raw.sum() * torch.nan, ("encoder", "decoder"))
+
+    made = trainer("vaegan", IMAGES)
+    made.plan = replace(
+        made.plan, stages=[(0 * (o.KL(moves=("encoder",)) + Wild()) + o.Reconstruction(("decoder",)), 1)]
+    )
+    before = weights(made, "encoder")
+    made._turn(made.stage(0)[0], Turn(made._draw(0), "generator"))
+    assert same(before, weights(made, "encoder")) and not made.optimisers["encoder"].state
+    assert all(torch.isfinite(weight).all() for weight in weights(made, "decoder"))
+    assert made.optimisers["decoder"].state
 
 
 # Law 2
@@ -409,3 +431,5 @@ def test_a_plan_names_every_network_it_moves() -> None:
         plan: Plan = recipes.plan(recipe, IMAGES, SMALL)
         assert plan.lr.keys() == plan.betas.keys() == plan.model.networks.keys()
         assert sum(share for _, share in plan.stages) == pytest.approx(1.0)
+    two_stage = recipes.plan("vaegan", IMAGES, {**SMALL, "form": "two-stage", "share": 0.3})
+    assert [share for _, share in two_stage.stages] == pytest.approx([0.3, 0.7])

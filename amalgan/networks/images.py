@@ -18,7 +18,7 @@ SLOPE = 0.2  # of the leaky units, as in DCGAN
 
 
 def pyramid(shape: tuple[int, ...], coarsest: int) -> list[tuple[int, int]]:
-    """Sides from fine to coarse, halved until at most `coarsest` or one is 1: 28 px -> [(28, 28), (14, 14), (7, 7)] for 7.
+    """Sides from fine to coarse, halved until at most `coarsest` (or one is 1): for 7, 28 px -> 28, 14, 7.
 
     Raises:
         UsageError: a side outside 8..64 px.

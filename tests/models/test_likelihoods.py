@@ -82,7 +82,7 @@ def test_gaussian_with_a_variance_per_pixel() -> None:
 @pytest.mark.parametrize("logit", [0.0, 1e-6, -1e-3, 0.0499, 0.0501, -0.2, 3.0, -12.0, 30.0, -80.0, 500.0])
 @pytest.mark.parametrize("x", [0.0, 0.25, 1.0])
 def test_continuous_bernoulli_near_one_half_and_at_the_extremes(logit: float, x: float) -> None:
-    """log p(x) = log(l / (2 sinh(l / 2))) + l (x - 1/2), worked out anew in the symmetric form; mean coth(l/2)/2 + 1/2 - 1/l."""
+    """log p(x) = log(l / (2 sinh(l/2))) + l (x - 1/2), the symmetric form; E[x] = coth(l/2)/2 + 1/2 - 1/l."""
     raw, at = torch.full((1, 1), logit, requires_grad=True), torch.full((1, 1), x)
     likelihood = l.ContinuousBernoulli()
     size = abs(logit)

@@ -83,7 +83,7 @@ def test_samples_have_the_moments_of_the_mixture() -> None:
 
 
 def test_samples_fall_where_the_density_says() -> None:
-    """Mean log density of samples = minus the entropy, the same as of the torch oracle's samples (5 standard errors)."""
+    """The mean log density of samples is that of the torch oracle's samples, within 5 standard errors."""
     ours = truth().log_prob(truth().sample(50_000, seed=2))
     components = torch.distributions.MultivariateNormal(MEANS, scale_tril=SCALES)
     torch.manual_seed(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,7 +70,7 @@ def test_points_of_any_dimension(dimensions: int, latent: int, wide: int) -> Non
 def test_a_pyramid_halves_and_ends(height: int, width: int, coarsest: int) -> None:
     sides = images.pyramid((1, height, width), coarsest)
     assert sides[0] == (height, width) and len(sides) >= 2
-    assert all((a // 2, b // 2) == after for (a, b), after in zip(sides, sides[1:]))
+    assert all((a // 2, b // 2) == after for (a, b), after in itertools.pairwise(sides))
     assert min(sides[-1]) >= 1 and (max(sides[-1]) <= coarsest or min(sides[-1]) == 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,7 +92,7 @@ def test_critic_steps_take_fresh_draws_and_share_the_last(critic_steps: int) -> 
     a_step = ["discriminator"] * critic_steps + ["generator"]
     assert [player for player, _, _ in recorder.turns] == 2 * a_step
     draws = recorder.seen[:critic_steps]
-    assert all(not torch.equal(a, b) for a, b in zip(draws, draws[1:]))
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(draws))
     assert recorder.seen[critic_steps] is draws[-1]
     order = Order(50, 8, 2)  # 2 k draws, one after the other, none twice and none left out
     shown = [x for (player, _, _), x in zip(recorder.turns, recorder.seen) if player == "discriminator"]

@@ -1,0 +1,57 @@
+"""What README and docs say is run: every Python block, in order, in a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if "```python" in page.read_text()]
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+
+
+def snippets(page: Path) -> str:
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+
+
+def run(code: list[str], folder: Path) -> None:
+    done = subprocess.run([sys.executable, *code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    run(["-c", snippets(page)], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_the_examples_run(example: Path, tmp_path: Path) -> None:
+    run([str(example)], tmp_path)
+
+
+def test_the_lower_level_fits_in_25_lines() -> None:
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[-1]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
+    assert len(lines) < 25
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_commands_in_the_readme_parse() -> None:
+    from amalgan import cli
+
+    for line in re.findall(r"^    amalgan (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE):
+        words = line.split("#")[0].split()
+        arguments = cli.build().parse_args(words)
+        assert callable(arguments.verb), line
