@@ -95,7 +95,8 @@ def fake_results(
             save_file(pictures, run / "judged" / "pictures.safetensors")
             listed.append({"recipe": name, "seed": seed, "outcome": "done", "reason": "",
                            "folder": f"runs/{name}-{seed}", "steps": 9, "images": 576,
-                           "seconds": 12.0, "cpu_seconds": 20.0, "peak_memory_bytes": 2**28, "parameters": {"decoder": 1000}})  # fmt: skip
+                           "seconds": 12.0, "cpu_seconds": 20.0, "peak_memory_bytes": 2**28,
+                           "parameters": {"decoder": 1000}})  # fmt: skip
     results = {
         "format": 1,
         "data": {"name": data, "fingerprint": "f00", "modality": "points" if points else "images", "shape": list(shape),
