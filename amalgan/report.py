@@ -150,7 +150,8 @@ def _head(results: dict[str, Any]) -> str:
         details = "".join(f"<li>{escape(d)}</li>" for d in j["details"])
         cards.append(
             f'<article class="{colour}"><h3>{title}</h3><p class="answer">{escape(j["answer"])}</p>'
-            f"<p>{escape(sentence[:1].upper() + sentence[1:])}</p>{f'<ul>{details}</ul>' if details else ''}</article>"
+            f"<p>{escape(sentence if sentence.startswith(tuple(names)) else sentence[:1].upper() + sentence[1:])}</p>"
+            f"{f'<ul>{details}</ul>' if details else ''}</article>"
         )
     cautions = "".join(f"<p>{escape(line)}</p>" for line in verdict["cautions"])
     return (
@@ -214,7 +215,11 @@ def _metric_row(results: dict[str, Any], metric: str) -> str:
     some = next(iter(own.values()))
     meaning = METRICS[metric].meaning if metric in METRICS else ""
     count = "" if some["n"] == results["judged"]["n"] else f"n = {some['n']:,}"
-    notes = [n for n in some["note"].split(", ") if "standard error" not in n and "%" not in n and " samples" not in n]
+    notes = [
+        n.partition(" as ")[0]
+        for n in some["note"].split(", ")
+        if "standard error" not in n and "%" not in n and " samples" not in n
+    ]
     about = ", ".join(part for part in [some["unit"].replace("^2", "²").replace("^6", "⁶"), count, *notes] if part)
     arrow = "↓" if some["better"] == "lower" else "↑"
     cells = "".join(_cell(results, metric, own.get(name), name) for name in results["recipes"])

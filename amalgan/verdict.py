@@ -223,7 +223,8 @@ def verdict(
         return _of_one(evidence)
     reconstruction, sampling = (_judge(evidence, *question) for question in evidence.questions.items())
     both = _both(evidence)
-    return Verdict(_headline(reconstruction, sampling, both), (reconstruction, sampling, both), _cautions(evidence))
+    headline = _headline(reconstruction, sampling, both, _behind(evidence))
+    return Verdict(headline, (reconstruction, sampling, both), _cautions(evidence))
 
 
 def clearly_best(scores: dict[str, Scores], failed: Iterable[str] = ()) -> str | None:
@@ -289,7 +290,7 @@ def interval(entry: dict[str, Any]) -> Interval:
 
 def times(ratio: float) -> str:
     """A ratio in words: 12 times, 1.3 times."""
-    return f"{ratio:.0f} times" if ratio >= 9.5 else f"{ratio:.1f} times"
+    return f"{ratio:,.0f} times" if ratio >= 9.5 else f"{ratio:.1f} times"
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
@@ -500,7 +501,14 @@ def _cautions(evidence: Evidence) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement) -> str:
+def _behind(evidence: Evidence) -> dict[str, bool]:
+    """Recipe -> whether another one beats it in sampling, for those that have samples."""
+    metrics = evidence.questions["sampling"]
+    able = [r for r in evidence.recipes if r in evidence.of(metrics[0])]
+    return {r: any(beats(evidence, other, r, metrics) for other in able if other != r) for r in able}
+
+
+def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement, behind: dict[str, bool]) -> str:
     r, s, b = reconstruction.winner, sampling.winner, both.winner
     if b and b == s and b == r:
         return f"{b} wins: it reconstructs best and samples best."
@@ -520,6 +528,10 @@ def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement) -
         return f"{r} to reconstruct; for samples there is no clear winner."
     if {reconstruction.answer, sampling.answer} <= {"none has learned", "nothing to judge"}:
         return "None of them has learned."
+    level, beaten = ([r for r, is_beaten in behind.items() if is_beaten == which] for which in (False, True))
+    if beaten and len(level) > 1:
+        verb = "samples" if len(beaten) == 1 else "sample"
+        return f"No clear winner between {listed(level)}; {listed(beaten)} {verb} worse."
     return "No clear winner."
 
 

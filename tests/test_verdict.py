@@ -81,6 +81,13 @@ def test_dominance_needs_one_clear_lead_and_no_clear_loss() -> None:
     assert "vae has the clearly better pixel error" in found.judgements[2].sentence
 
 
+def test_the_headline_names_who_is_level_and_who_is_behind() -> None:
+    level = rows("b", pixel_mse=[0.009, 0.012, 0.0121], frechet=[19.0, 23, 21], coverage=[0.52, 0.49, 0.53])
+    poor = rows("gan", prior="standard", frechet=[40.0, 41, 42], coverage=[0.10, 0.11, 0.12])
+    found = verdict(VAE + level + poor, ["vae", "b", "gan"])
+    assert found.headline == "No clear winner between vae and b; gan samples worse."
+
+
 def test_a_trade_between_the_metrics_of_one_question_has_no_winner() -> None:
     near = rows("a", frechet=[5.0, 6, 7], coverage=[0.50, 0.51, 0.52])
     wide = rows("b", frechet=[9.0, 10, 11], coverage=[0.80, 0.81, 0.82])
