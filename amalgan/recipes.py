@@ -173,7 +173,7 @@ def vaegan(
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
         critic_steps: turns of the discriminator per step, >= 1.
-        gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68, margin 0.35).
+        gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68 +- 0.35).
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.

@@ -21,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -355,7 +355,7 @@ def prepare(
         "precision": precision,
         "clip": clip,
         "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     prepared = Prepared(folder, record, opened)
     if timed and (minutes is not None or prepared.steps > 100):

@@ -29,7 +29,7 @@ from amalgan.noise import generator, key
 
 
 def reader(shape: tuple[int, ...], out: int, width: int) -> nn.Sequential:
-    """(B, C, S, S) in [-1, 1] -> (B, out): 4x4 convolutions of stride 2, two or more, down to 4 px, then a linear layer."""
+    """(B, C, S, S) in [-1, 1] -> (B, out): 4x4 convolutions of stride 2, at least two, then a linear layer."""
     layers: list[nn.Module] = []
     channels, px, wider = shape[0], shape[1], width
     while px > min(4, shape[1] // 4):

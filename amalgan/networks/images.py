@@ -1,7 +1,7 @@
 """Networks for images of 8 to 64 px a side, grey or colour.
 
-Convolutions at the coarser of the two sides of every doubling, and none over many channels at full size: most of a small
-network's time goes there. No normalisation layers: nothing depends on the rest of the batch.
+Convolutions at the coarser of the two sides of every doubling, and none over many channels at full size: most of a
+small network's time goes there. No normalisation layers: nothing depends on the rest of the batch.
 Codes enter and leave through fp32 linear layers, since bf16 would round a posterior's mean by more than its width.
 """
 
@@ -50,7 +50,7 @@ class Linear32(nn.Linear):
 
 
 class Trunk(nn.Module):
-    """(B, C, H, W) in [0, 1] -> (B, F): 4x4 convolutions of stride 2, two or more, down to at most 4 px a side, leaky units.
+    """(B, C, H, W) in [0, 1] -> (B, F): at least two 4x4 convolutions of stride 2, down to 4 px a side, leaky units.
 
     Arguments:
         shape: (C, H, W).
@@ -98,7 +98,8 @@ class Decoder(nn.Module):
     """z (B, d) -> raw image (B, C_out, H, W): what a likelihood reads. Also the generator of a GAN.
 
     3x3 convolutions before each doubling, where they are four times cheaper than after it; the last one makes the four
-    sub-pixels of every pixel (Shi et al. 2016), which start out equal so that no checkerboard is sown (Aitken et al. 2017).
+    sub-pixels of every pixel (Shi et al. 2016), which start out equal so that no checkerboard is sown (Aitken et al.
+    2017).
 
     Arguments:
         shape: (C_out, H, W), C_out = the likelihood's factor times the image's channels.

@@ -96,8 +96,8 @@ class Equilibrium(Objective):
 
     With c_r = mean s(-r) and c_f = mean s(f), judged on the first turn of a draw: if either is below centre - margin
     the discriminator rests; if either is above centre + margin the gated terms of the generator rest; if both would
-    rest, both play (autoencoding_beyond_pixels, aegan.py). A relativistic game leaves r and f free to drift together, and
-    has no such equilibrium.
+    rest, both play (autoencoding_beyond_pixels, aegan.py). A relativistic game leaves r and f free to drift together,
+    and has no such equilibrium.
 
     Arguments:
         inner: the gated objective, which holds the game and every term that moves the decoder.
@@ -108,9 +108,10 @@ class Equilibrium(Objective):
         self.inner, self.centre, self.margin = inner, centre, margin
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        if not hasattr(turn.draw, "rests"):
-            turn.draw.rests = self._rests(turn)  # once for both players' turns on this draw
-        if turn.player not in turn.draw.rests:
+        rests = vars(turn.draw).get("rests")
+        if rests is None:  # once for both players' turns on this draw
+            rests = vars(turn.draw)["rests"] = self._rests(turn)
+        if turn.player not in rests:
             yield from self.inner.losses(turn)
 
     def _rests(self, turn: Turn) -> set[str]:

@@ -85,7 +85,7 @@ class Turn:
         self._verdicts: dict[str, Verdict] = {}
 
     def verdicts(self, *fields: str) -> list[Verdict]:
-        """The discriminator's verdicts on those fields of the draw, judged together where it has no batch statistics."""
+        """The discriminator's verdicts on those fields of the draw, in one pass where it has no batch statistics."""
         missing = [field for field in dict.fromkeys(fields) if field not in self._verdicts]
         if self.player == "discriminator":
             self._judge({field: _leaf(getattr(self.draw, field)) for field in missing})

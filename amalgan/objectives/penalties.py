@@ -42,7 +42,7 @@ class ZeroCentred(Objective):
             logits = torch.cat([verdict.logits for verdict in verdicts])
             slopes = _squared_slope(logits, [verdict.input for verdict in verdicts])
             real, fakes = (slopes[:1], slopes[1:]) if self.on[0] == "x" else ([], slopes)
-            value = sum(torch.cat(side).mean() for side in (real, fakes) if side) / 2
+            value = torch.stack([torch.cat(side).mean() for side in (real, fakes) if side]).sum() / 2
             yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
 
 
