@@ -305,7 +305,8 @@ def test_signals_are_means_since_the_last_reading_unweighted() -> None:
 @pytest.mark.parametrize("stop", [1, 7])
 def test_going_on_is_bit_identical_to_not_stopping(form: str, stop: int) -> None:
     """Law 5 on the trainer's state: stopped mid-epoch, between penalties, within a stage."""
-    arguments: dict[str, Any] = {"form": form, "critic_steps": 2, "gate": form == "learned"}
+    game = "minimax" if form == "learned" else "relativistic"
+    arguments: dict[str, Any] = {"form": form, "critic_steps": 2, "gate": form == "learned", "game": game}
     whole = trainer(plan(**arguments))
     for _ in whole.run():
         pass
