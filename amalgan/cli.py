@@ -27,6 +27,9 @@ DATA_HELP = (
     "as MNIST's; a .npy or .npz file"
 )
 RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
+COMPARE_FLAGS = (
+    "seeds", "steps", "minutes", "images", "same", "n", "split", "out", "jobs", "device", "precision",
+)  # fmt: skip
 DATA_FLAGS = ("size", "channels", "strict", "limit")
 
 
@@ -178,8 +181,33 @@ def build() -> Parser:
         "--minutes", type=float, metavar="M", help="wall minutes of the slowest recipe's run; all see the same images"
     )
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="(comparison)")
+    compare.add_argument("--images", type=int, metavar="N", help="images that each run sees, instead of steps")
+    compare.add_argument(
+        "--same", choices=("images", "seconds"), default="images", help="what --minutes equalises (images)"
+    )
+    compare.add_argument(
+        "-n", type=int, default=5000, metavar="N", help="real and generated examples to judge with (5000)"
+    )
+    compare.add_argument("--split", choices=("test", "validation"), default="test", help="what to judge on (test)")
     compare.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
+    compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
+    compare.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
     _data_flags(compare)
+    shared = compare.add_argument_group(
+        "arguments of the recipes", "each goes to the recipes that know it; see train RECIPE --help"
+    )
+    for parameter in {name: p for recipe in recipes.RECIPES for name, p in recipes.parameters(recipe).items()}.values():
+        _argument(shared, parameter, argparse.SUPPRESS)
+
+    report = _verb(
+        verbs, "report", "write a run or a comparison as one HTML page", _report, example="amalgan report RUN"
+    )
+    report.add_argument("folder", type=Path, metavar="DIR", help="a finished run, or what compare wrote")
+
+    results = _verb(
+        verbs, "results", "print published numbers, theirs and ours", _results, example="amalgan results images"
+    )
+    results.add_argument("names", nargs="*", metavar="NAME", help="which files of docs/results (all)")
 
     listed = _verb(verbs, "runs", "list the runs under a folder", _runs, example="amalgan runs runs/")
     listed.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="(runs)")
@@ -223,15 +251,22 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     _data_flags(parser)
     own = parser.add_argument_group(f"arguments of {name}")
     for parameter in recipes.parameters(name).values():
-        flag, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
         meaning = re.sub(r"\s+", " ", meanings[parameter.name]).replace("%", "%%")
-        words = recipes.choices(kind)
-        if kind == "bool":
-            own.add_argument(flag, action=argparse.BooleanOptionalAction, default=parameter.default, help=meaning)
-        else:
-            types: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
-            own.add_argument(flag, dest=parameter.name, type=types.get(kind, str), default=parameter.default,
-                             metavar="|".join(words) if words else kind.upper(), help=f"{meaning} ({parameter.default})")  # fmt: skip
+        _argument(own, parameter, parameter.default, f"{meaning} ({parameter.default})")
+
+
+def _argument(group: Any, parameter: inspect.Parameter, default: Any, says: str | None = None) -> None:
+    """A recipe's keyword argument as a flag."""
+    flag, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
+    words = recipes.choices(kind)
+    if kind == "bool":
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=says)
+    else:
+        types: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+        shown = "|".join(words) if words else kind.upper()
+        group.add_argument(
+            flag, dest=parameter.name, type=types.get(kind, str), default=default, metavar=shown, help=says
+        )
 
 
 def _keeping(parser: Parser) -> None:
@@ -359,11 +394,35 @@ def _compare(a: argparse.Namespace) -> Any:
 
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
-        result = compare(a.data, names, seeds=a.seeds, steps=a.steps, minutes=a.minutes, out=a.out, jobs=a.jobs,
-                         data_options=_options(a), progress=progress)  # fmt: skip
+        asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
+        result = compare(a.data, names, **asked, data_options=_options(a), progress=progress, **_given(a))
     if not a.json:
         result.print()
     return result.record
+
+
+def _given(a: argparse.Namespace) -> dict[str, Any]:
+    """The recipes' arguments that were written."""
+    known = {name for recipe in recipes.RECIPES for name in recipes.parameters(recipe)}
+    return {name: value for name, value in vars(a).items() if name in known}
+
+
+def _report(a: argparse.Namespace) -> dict[str, Any]:
+    from amalgan import report
+
+    return _wrote(a, "report", report.write(a.folder))
+
+
+def _results(a: argparse.Namespace) -> dict[str, Any] | None:
+    from dataclasses import asdict
+
+    from amalgan import results
+
+    names = a.names or sorted(path.stem for path in results.FOLDER.glob("*.json"))
+    if a.json:
+        return {name: [asdict(row) for row in results.read(name)] for name in names}
+    results.show(*names)
+    return None
 
 
 def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:

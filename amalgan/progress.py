@@ -59,8 +59,9 @@ class Progress:
 
     def update(self, share: float, seconds_left: float, doing: str = "") -> None:
         """Share of the work that is done, in [0, 1], and the seconds that are left."""
-        left = f"{_clock(seconds_left)} left"
-        self.bar.update(self.task, completed=share, left=left, description=doing or self.title)
+        self.bar.update(
+            self.task, completed=share, left=f"{_clock(seconds_left)} left", description=doing or self.title
+        )
         tenth = int(share * 10)
         if not self.live and tenth > self._tenth and (doing or share >= 1) and time.monotonic() - self._said > 1:
             self._tenth, self._said = tenth, time.monotonic()

@@ -71,7 +71,7 @@ def test_every_argument_of_a_recipe_is_a_flag_with_its_meaning(recipe: str, caps
         assert f"--{name.replace('_', '-')}" in text
 
 
-@pytest.mark.parametrize("verb", ["resume", "sample", "reconstruct", "interpolate", "evaluate", "compare", "runs"])
+@pytest.mark.parametrize("verb", ["resume", "sample", "reconstruct", "interpolate", "evaluate", "compare", "report", "results", "runs"])
 def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([verb, "--help"]) == 0
     assert f"amalgan {verb}" in capsys.readouterr().out.split("example:")[1]
