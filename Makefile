@@ -18,7 +18,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/amalgan compare --data digits --recipes vae,gan,vaegan --seeds 3 --minutes 0.2 --out demo
+	$(BIN)/amalgan compare --data digits --recipes vae,gan,vaegan --seeds 3 --steps 1500 --out demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -37,6 +37,12 @@ types: $(VENV)/.dev
 .rivals/.installed: benchmarks/requirements.txt $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .rivals -r $<
 	@touch $@
+
+# The thesis of the VAE-GAN, ring and grid, likelihoods: many CPU-hours, two processes side by side; stopped, it goes on.
+results-images: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.toys
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.nll
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.thesis
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed
