@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types docs gpu results-speed clean
+.PHONY: demo test test-fast lint types results-images results-speed gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }

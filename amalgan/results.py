@@ -6,7 +6,7 @@
     wrong(text)            figures quoted in a text that are not what their rows say
 
 Beside the rows stands `NAME.md`, rendered from them: tables, intervals, floors, published figures with their sources,
-notes, and the pictures `pictures/NAME-*.png`. In prose a figure is quoted as
+notes, and the pictures `pictures/NAME-*.png` and `.svg`. In prose a figure is quoted as
 
     at least <!-- result: speed/training/mlp-vae/ratio low -->1.9 times as fast
 
@@ -210,7 +210,7 @@ def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
                     + " |"
                 )
         lines += ["", *_remarks(list(cells.values()))]
-    pictures = sorted((folder / "pictures").glob(f"{name}-*.png"))
+    pictures = sorted(path for kind in ("png", "svg") for path in (folder / "pictures").glob(f"{name}-*.{kind}"))
     for picture in pictures:
         lines += ["", f"![{picture.stem.removeprefix(name + '-')}](pictures/{picture.name})"]
     return "\n".join(lines).rstrip() + "\n"

@@ -7,9 +7,11 @@ a new one.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -55,9 +57,7 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
         say(f"{name}: {len(left)} of {len(jobs)} pieces to do, {processes} at a time")
         context = multiprocessing.get_context("spawn")
         with (
-            ProcessPoolExecutor(
-                min(processes, len(left)), context, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool,
+            ProcessPoolExecutor(min(processes, len(left)), context, initializer=settle) as pool,
             (RUNS / f"{name}.jsonl").open("a") as file,
         ):
             if file.tell() and not (RUNS / f"{name}.jsonl").read_text().endswith("\n"):
@@ -75,6 +75,14 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return [results[key(job)] for job in jobs]
+
+
+def settle() -> None:
+    """What a process does first: one thread, and no outliving the one that started it, whose work another may take up."""
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
 
 
 def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
