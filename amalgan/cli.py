@@ -169,6 +169,8 @@ def build() -> Parser:
         "-n", type=int, metavar="N", help="how many real and generated examples to compare (5000 at most)"
     )
 
+    _features_flag(evaluate)
+
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
                     example="amalgan compare --data photos/ --recipes vae,gan,vaegan --seeds 3 --minutes 5 --out report/")  # fmt: skip
     compare.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
@@ -189,6 +191,7 @@ def build() -> Parser:
         "-n", type=int, default=5000, metavar="N", help="real and generated examples to judge with (5000)"
     )
     compare.add_argument("--split", choices=("test", "validation"), default="test", help="what to judge on (test)")
+    _features_flag(compare)
     compare.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
     compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     compare.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
@@ -272,6 +275,17 @@ def _argument(group: Any, parameter: inspect.Parameter, default: Any, says: str 
 def _keeping(parser: Parser) -> None:
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="between checkpoints (60)")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
+
+
+def _features_flag(parser: Parser) -> None:
+    parser.add_argument("--features", type=Path, metavar="FILE", help="judge with Inception-v3 weights from this .safetensors file, "
+                        "instead of a small network that learns on the data")  # fmt: skip
+
+
+def _features(a: argparse.Namespace) -> Any:
+    from amalgan.metrics.features import from_file
+
+    return None if a.features is None else from_file(a.features)
 
 
 def _data_flags(parser: Parser) -> None:
@@ -380,7 +394,7 @@ def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
     run = runs.load(a.run)
     options = {} if a.n is None else {"n": a.n}
-    rows = run.evaluate(a.split, a.data, **options)
+    rows = run.evaluate(a.split, a.data, features=_features(a), **options)
     if not a.json:
         from amalgan.progress import print_rows
 
@@ -395,7 +409,9 @@ def _compare(a: argparse.Namespace) -> Any:
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
-        result = compare(a.data, names, **asked, data_options=_options(a), progress=progress, **_given(a))
+        result = compare(
+            a.data, names, **asked, features=_features(a), data_options=_options(a), progress=progress, **_given(a)
+        )
     if not a.json:
         result.print()
     return result.record

@@ -71,7 +71,9 @@ def test_every_argument_of_a_recipe_is_a_flag_with_its_meaning(recipe: str, caps
         assert f"--{name.replace('_', '-')}" in text
 
 
-@pytest.mark.parametrize("verb", ["resume", "sample", "reconstruct", "interpolate", "evaluate", "compare", "report", "results", "runs"])
+@pytest.mark.parametrize(
+    "verb", ["resume", "sample", "reconstruct", "interpolate", "evaluate", "compare", "report", "results", "runs"]
+)
 def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([verb, "--help"]) == 0
     assert f"amalgan {verb}" in capsys.readouterr().out.split("example:")[1]
@@ -95,6 +97,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["train", "vae", "--data", "ring", "--steps", "1", "--likelihood", "bernoulli"],
         "gaussian",
     ),
+    "features from a file that is not there": (
+        ["compare", "--data", "digits", "--features", "/no/such.safetensors"],
+        "safetensors",
+    ),
+    "a comparison with a flag of no recipe": (["compare", "--data", "digits", "--zzz", "3"], "--help"),
     "no run": (["sample", "/no/such/run"], "--out"),
     "no folder of runs": (["runs", "/no/such/folder"], "holds runs"),
 }

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if "```python" in page.read_text()]
-EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
 def snippets(page: Path) -> str:
@@ -27,12 +26,6 @@ def run(code: list[str], folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     run(["-c", snippets(page)], tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_the_examples_run(example: Path, tmp_path: Path) -> None:
-    run([str(example)], tmp_path)
 
 
 def test_the_lower_level_fits_in_25_lines() -> None:

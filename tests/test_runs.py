@@ -210,6 +210,30 @@ def test_nan_stops_with_term_and_step_and_keeps_the_last_good_checkpoint(
     assert all(bool(torch.isfinite(t).all()) for t in groups["model"].values())
 
 
+def test_too_little_memory_suggests_a_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, number: int) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("amalgan.training.Trainer._draw", full)
+    with pytest.raises(AmalganError, match="--batch 4") as caught:
+        amalgan.train("vae", "digits", steps=3, out=tmp_path / "run", **SMALL)
+    assert caught.value.exit_code == 1
+
+
+def test_streamed_data_trains_to_the_same_weights_as_data_in_memory(tmp_path: Path) -> None:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        Image.fromarray(generator.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / "images" / f"{i}.png")
+    held = amalgan.train("vae", tmp_path / "images", steps=12, out=tmp_path / "held", **SMALL)
+    streamed = amalgan.train("vae", tmp_path / "images", steps=12, out=tmp_path / "streamed",
+                             data_options={"in_memory_bytes": 100, "cache": False}, **SMALL)  # fmt: skip
+    assert type(streamed.data.train.x).__name__ == "Streamed"
+    assert equal(held.folder / "model/model.safetensors", streamed.folder / "model/model.safetensors")
+
+
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     run = amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
     record = json.loads((run.folder / "recipe.json").read_text())

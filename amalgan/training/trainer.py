@@ -112,7 +112,7 @@ class Trainer:
 
     Arguments:
         plan: model, stages, learning rates.
-        split: the training data, `split.batch(index, device)` -> x, c.
+        split: the training data: `len(split)`, `split.batch(index, device)` -> x, c; `split.prefetch(index)` if it streams.
         steps: the whole budget, over all stages.
         seed: of everything random.
         device: where the model and the batches live.
@@ -180,12 +180,18 @@ class Trainer:
         raise AssertionError("a plan has at least one stage")
 
     def _draw(self, number: int) -> Any:
-        index = self.order(number)
-        share = len(index) // self.world
-        x, c = self.split.batch(index[self.rank * share :][:share], self.device)
+        x, c = self.split.batch(self._index(number), self.device)
+        if hasattr(self.split, "prefetch"):  # a streamed split decodes the next batch while this one is learned from
+            self.split.prefetch(self._index(number + 1))
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.model.draw(x, c, Noise(self.seed, number, self.rank, self.world, self.device))
+
+    def _index(self, number: int) -> Tensor:
+        """This process's share of the examples of a draw."""
+        index = self.order(number)
+        share = len(index) // self.world
+        return index[self.rank * share :][:share]
 
     def _turn(self, objective: Objective, turn: Turn) -> None:
         bf16 = self.plan.precision == "bf16"
