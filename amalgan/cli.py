@@ -135,7 +135,7 @@ def build() -> Parser:
     _keeping(resume)
 
     sample = _verb(verbs, "sample", "draw new examples from a run", _sample,
-                   example="amalgan sample RUN -n 64 --seed 1 --out grid.png\n  amalgan sample RUN -n 10000 --out samples.npz")  # fmt: skip
+                   example="amalgan sample RUN -n 64 --out grid.png\n  amalgan sample RUN -n 10000 --out samples.npz")  # fmt: skip
     sample.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (64)")
     sample.add_argument("--seed", type=int, default=0, help="sample i of a seed is the same for any N (0)")
@@ -146,7 +146,7 @@ def build() -> Parser:
                         help=".png a grid, .npz an array x, anything else a folder of pictures (samples.png)")  # fmt: skip
 
     reconstruct = _verb(verbs, "reconstruct", "pass images through the code and back, in pairs", _reconstruct,
-                        example="amalgan reconstruct RUN --out pairs.png\n  amalgan reconstruct RUN --data mine/ -n 32")  # fmt: skip
+                        example="amalgan reconstruct RUN --data mine/ -n 32 --out pairs.png")  # fmt: skip
     reconstruct.add_argument("run", type=Path, metavar="RUN", help="run folder")
     reconstruct.add_argument("--data", metavar="DATA", help="by default the run's own test set")
     reconstruct.add_argument("-n", type=int, default=32, metavar="N", help="how many (32)")
@@ -172,7 +172,7 @@ def build() -> Parser:
     _features_flag(evaluate)
 
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
-                    example="amalgan compare --data photos/ --recipes vae,gan,vaegan --seeds 3 --minutes 5 --out report/")  # fmt: skip
+                    example="amalgan compare --data photos/ --seeds 3 --minutes 5 --out report/")  # fmt: skip
     compare.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
     compare.add_argument("--recipes", default="vae,gan,vaegan", metavar="A,B,..", help="(vae,gan,vaegan)")
     compare.add_argument(
@@ -278,8 +278,8 @@ def _keeping(parser: Parser) -> None:
 
 
 def _features_flag(parser: Parser) -> None:
-    parser.add_argument("--features", type=Path, metavar="FILE", help="judge with Inception-v3 weights from this .safetensors file, "
-                        "instead of a small network that learns on the data")  # fmt: skip
+    parser.add_argument("--features", type=Path, metavar="FILE", help="judge with Inception-v3 weights from this "
+                        ".safetensors file, instead of a small network that learns on the data")  # fmt: skip
 
 
 def _features(a: argparse.Namespace) -> Any:

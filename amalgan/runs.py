@@ -568,7 +568,7 @@ def _threads(threads: int | None, spec: Spec) -> int:
         if not 1 <= threads <= 4 * cores:
             raise UsageError(f"--threads {threads}", f"this machine has {cores} cores", f"write 1 to {cores}")
         return threads
-    # Small layers lose more to waiting for each other than they win: on points and on 8 px digits one thread is fastest.
+    # Small layers lose more to waiting for each other than they win: on points and 8 px digits one thread is fastest.
     # A rule, not a timing: the number of threads changes rounding, and the same command should give the same numbers.
     small = math.prod(spec.shape) <= 512
     return 1 if small else max(1, min(THREADS, cores // distributed.world()))

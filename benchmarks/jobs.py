@@ -78,7 +78,7 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
 
 
 def settle() -> None:
-    """What a process does first: one thread, and no outliving the one that started it, whose work another may take up."""
+    """What a process does first: one thread, and no outliving the one that started it: another may take up its work."""
     torch.set_num_threads(1)
     if sys.platform == "linux":
         set_death_signal = 1  # PR_SET_PDEATHSIG

@@ -2,7 +2,7 @@
 
     python -m benchmarks.thesis                    every table; stopped, it goes on where it was
     python -m benchmarks.thesis mnist-short        one of them
-    python -m benchmarks.thesis --explore mnist    settings on the validation split, seed 100: never the numbers we report
+    python -m benchmarks.thesis --explore DATA ROW STEPS [a=v ..]   settings on the validation split, seed 100: never the numbers we report
 
 Each run is a line of docs/results/runs/thesis.jsonl; the tables thesis-DATA-BUDGET of docs/results/images.json are
 made from those lines. The settings in SETTINGS were chosen on validation splits (frontier pictures beside the tables).
@@ -80,20 +80,41 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
             job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **job["arguments"]
         )
     training = run.log()[-1]["cpu_seconds"]
-    rows = evaluate(run.model, data, split=job["split"], n=job["n"], seed=job["seed"], k_importance=50, n_importance=50,
-                    against=judged(job["data"], job["split"], job["n"]))  # fmt: skip
+    rows = evaluate(
+        run.model,
+        data,
+        split=job["split"],
+        n=job["n"],
+        seed=job["seed"],
+        k_importance=50,
+        n_importance=50,
+        against=judged(job["data"], job["split"], job["n"]),
+    )
     numbers = {f"{row.metric}{'/' + row.prior if row.prior else ''}": row.value for row in rows}
     bounds = {row.metric: [row.floor, row.ceiling] for row in rows}
     shutil.rmtree(folder)
-    return {"numbers": numbers, "bounds": bounds, "features": next(r.features for r in rows if r.features), "n": rows[0].n,
-            "training_cpu_seconds": training, "total_cpu_seconds": time.process_time() - began}  # fmt: skip
+    return {
+        "numbers": numbers,
+        "bounds": bounds,
+        "features": next(r.features for r in rows if r.features),
+        "n": rows[0].n,
+        "training_cpu_seconds": training,
+        "total_cpu_seconds": time.process_time() - began,
+    }
 
 
 def job(data: str, steps: int, row: str, seed: int, split: str = "test", n: int = 5000, **more: Any) -> dict[str, Any]:
     """The full description of one run."""
     recipe, arguments = ROWS[row]
-    return {"data": data, "steps": steps, "recipe": recipe, "arguments": {**arguments, **more}, "seed": seed,
-            "split": split, "n": n}  # fmt: skip
+    return {
+        "data": data,
+        "steps": steps,
+        "recipe": recipe,
+        "arguments": {**arguments, **more},
+        "seed": seed,
+        "split": split,
+        "n": n,
+    }
 
 
 def table(name: str) -> list[Any]:
@@ -117,10 +138,26 @@ def table(name: str) -> list[Any]:
             between = seed_interval(values)
             floor, ceiling = mine[0]["bounds"][metric]
             settings = ", ".join(f"{k}={v}" for k, v in chosen.get(row, {}).items()) or "defaults"
-            rows.append(Row(f"thesis-{name}", row, metric, UNITS[metric], "lower" if metric in ("pixel_mse", "frechet") else "higher",
-                            value=between.value, low=between.low, high=between.high, seeds=len(values), n=mine[0]["n"], floor=floor, ceiling=ceiling,
-                            command=f"python -m benchmarks.thesis {name}", cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
-                            device=device(), note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior"))  # fmt: skip
+            rows.append(
+                Row(
+                    f"thesis-{name}",
+                    row,
+                    metric,
+                    UNITS[metric],
+                    "lower" if metric in ("pixel_mse", "frechet") else "higher",
+                    value=between.value,
+                    low=between.low,
+                    high=between.high,
+                    seeds=len(values),
+                    n=mine[0]["n"],
+                    floor=floor,
+                    ceiling=ceiling,
+                    command=f"python -m benchmarks.thesis {name}",
+                    cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
+                    device=device(),
+                    note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior",
+                )
+            )
     return rows
 
 
@@ -149,9 +186,26 @@ def explore(data: str, words: list[str]) -> None:
         k: (float(v) if v.replace(".", "").replace("e-", "").isdigit() else v) for k, v in (w.split("=") for w in rest)
     }
     (result,) = jobs.work("explored", [job(data, int(steps), row, 100, split="validation", **more)], do, processes=1)
-    shown = ("pixel_mse", "frechet/fitted", "frechet/standard", "coverage/fitted", "coverage/standard", "recall/fitted", "precision/fitted", "kl", "frechet_reconstruction")  # fmt: skip
-    print(data, row, steps, more, {k: float(f"{result['numbers'][k]:.4g}") for k in shown if k in result["numbers"]},
-          f"{result['training_cpu_seconds']:.0f} CPU s", flush=True)  # fmt: skip
+    shown = (
+        "pixel_mse",
+        "frechet/fitted",
+        "frechet/standard",
+        "coverage/fitted",
+        "coverage/standard",
+        "recall/fitted",
+        "precision/fitted",
+        "kl",
+        "frechet_reconstruction",
+    )
+    print(
+        data,
+        row,
+        steps,
+        more,
+        {k: float(f"{result['numbers'][k]:.4g}") for k in shown if k in result["numbers"]},
+        f"{result['training_cpu_seconds']:.0f} CPU s",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -112,7 +112,8 @@ class Trainer:
 
     Arguments:
         plan: model, stages, learning rates.
-        split: the training data: `len(split)`, `split.batch(index, device)` -> x, c; `split.prefetch(index)` if it streams.
+        split: the training data: `len(split)`, `split.batch(index, device)` -> x, c, and `split.prefetch(index)` if it
+            streams.
         steps: the whole budget, over all stages.
         seed: of everything random.
         device: where the model and the batches live.
