@@ -2,7 +2,8 @@
 
     python -m benchmarks.thesis                    every table; stopped, it goes on where it was
     python -m benchmarks.thesis mnist-short        one of them
-    python -m benchmarks.thesis --explore DATA ROW STEPS [a=v ..]   settings on the validation split, seed 100: never the numbers we report
+    python -m benchmarks.thesis --explore DATA ROW STEPS [argument=value ...]
+                                                   one run on the validation split, seed 100: never reported
 
 Each run is a line of docs/results/runs/thesis.jsonl; the tables thesis-DATA-BUDGET of docs/results/images.json are
 made from those lines. The settings in SETTINGS were chosen on validation splits (frontier pictures beside the tables).
