@@ -46,7 +46,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def reading(self, done: int, total: int) -> None:
         """Progress of reading files."""
@@ -86,9 +86,10 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def print_rows(title: str, rows: Sequence[Any]) -> None:
     """Metric rows with floor and ceiling."""
+    arrows = {"lower": "↓", "higher": "↑"}
     print_table(title, [
-        {"metric": row.metric, "value": number(row.value), "unit": row.unit, "better": row.better,
-         "floor": number(row.floor), "ceiling": number(row.ceiling), "n": str(row.n or ""), "prior": row.prior or ""}
+        {"metric": f"{row.metric} {arrows[row.better]}", "value": number(row.value), "floor": number(row.floor),
+         "ceiling": number(row.ceiling), "unit": row.unit, "n": str(row.n or ""), "prior": row.prior or ""}
         for row in rows
     ])  # fmt: skip
 
