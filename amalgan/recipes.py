@@ -136,7 +136,7 @@ def vaegan(
     latent: int = 32,
     beta: float = 1.0,
     lam: float = 100.0,
-    gamma: float = 1e-2,
+    gamma: float = 0.1,
     game: Game = "relativistic",
     sees: Sees = "both",
     r1: float = 1.0,
@@ -177,7 +177,8 @@ def vaegan(
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
-        variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
+        variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace; in the
+            learned form, of one feature.
         lr: Adam's step size.
         batch: examples per step.
         ema: decay of the moving average of encoder and decoder, in [0, 1); 0 for none.
@@ -194,8 +195,8 @@ def vaegan(
     stages: list[tuple[Objective, float]]
     if form == "learned":
         encoder, decoder = ("encoder",), ("decoder",)
-        for_decoder = gamma * o.Similarity(decoder) + _sum(o.gan(game, fakes, decoder), *penalties)
-        for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder)
+        for_decoder = gamma * o.Similarity(decoder, variance) + _sum(o.gan(game, fakes, decoder), *penalties)
+        for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
         mixed = o.vae(beta) + lam * _sum(o.gan(game, fakes, ("encoder", "decoder")), *penalties)

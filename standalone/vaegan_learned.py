@@ -6,7 +6,7 @@
 
 Pixels are compared by what the discriminator sees in them: with x~ = m(z), z ~ q(z|x), and x_p = m(z_p), z_p ~ p(z),
 
-    S     = |D_l(x) - D_l(x~)|^2 / 2                               similarity, unit-variance Gaussian on features
+    S     = |D_l(x) - D_l(x~)|^2 / (2 v)                           similarity, Gaussian of variance v on features
     L_GAN = mean over x~ and x_p of s(D(x) - D(fake)),    s(a) = log(1 + e^a)
 
     network          minimises                          and never feels
@@ -106,7 +106,8 @@ def train(
     *,
     latent: int = 32,
     beta: float = 1.0,
-    gamma: float = 1e-2,
+    gamma: float = 0.1,
+    variance: float = 0.02,
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
@@ -152,7 +153,7 @@ def train(
             real_logits, real_features = judge(discriminator, x)
         reconstruction_logits, features = judge(discriminator, reconstruction)
         fake_logits, _ = judge(discriminator, fake)
-        similarity = ((real_features - features) ** 2).sum(1).mean() / 2
+        similarity = ((real_features - features) ** 2).sum(1).mean() / (2 * variance)
         game = softplus(real_logits - reconstruction_logits).mean() + softplus(real_logits - fake_logits).mean()
         for_vae.zero_grad()
         (beta * kl.mean(0).sum() + similarity).backward(inputs=of_encoder, retain_graph=True)

@@ -284,7 +284,9 @@ def test_routing_of_the_learned_form_is_larsens_table(stage: Trainer, beta: floa
     discriminator   the game                        not the similarity
     """
     spec = stage.model.spec
-    ((objective, _),) = recipes.vaegan(spec, form="learned", beta=beta, gamma=gamma, r1=0, r2=0, **SMALL).stages
+    ((objective, _),) = recipes.vaegan(
+        spec, form="learned", beta=beta, gamma=gamma, variance=1.0, r1=0, r2=0, **SMALL
+    ).stages
     found = gradients(stage, objective, "generator")
     assert found.keys() == {"encoder", "decoder"}
 

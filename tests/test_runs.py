@@ -292,7 +292,7 @@ def test_pretrained_folders_give_the_same_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one_at_the_same_global_batch(tmp_path: Path) -> None:
-    common = ["-m", "amalgan", "train", "vaegan", "--data", "digits", "--steps", "12", "--precision", "fp32", 
+    common = ["-m", "amalgan", "train", "vaegan", "--data", "digits", "--steps", "12", "--precision", "fp32",
               *(f"--{k}={v}" for k, v in SMALL.items())]  # fmt: skip
     one = [sys.executable, *common, "--out", str(tmp_path / "one")]
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *common,

@@ -36,7 +36,7 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "vaegan_learned": (
         "vaegan",
         {"form": "learned"},
-        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "variance", "lam", "gate", "share"},
+        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"},
     ),
     "vaegan_two_stage": (
         "vaegan",

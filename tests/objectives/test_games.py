@@ -126,6 +126,7 @@ def test_similarity_by_hand() -> None:
     # features (a, 2a): the squared distance is 5 (a - b)^2; here 5 * 4 and 5 * 1, half of the mean is 6.25
     fields = {"x": torch.tensor([1.0, 0.0]), "reconstruction": torch.tensor([3.0, 1.0])}
     assert values(o.Similarity(), "generator", **fields) == {"similarity": pytest.approx(6.25)}
+    assert values(o.Similarity(variance=0.5), "generator", **fields) == {"similarity": pytest.approx(12.5)}
     assert values(o.Similarity(), "discriminator", **fields) == {}
     same = {"x": torch.tensor([1.0]), "reconstruction": torch.tensor([1.0])}
     assert values(o.Similarity(), "generator", **same) == {"similarity": 0.0}
