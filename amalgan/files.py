@@ -50,6 +50,11 @@ def explained(path: Path) -> Iterator[None]:
         raise AmalganError(f"writing {path}", found, instead) from error
 
 
+def cache_folder() -> Path:
+    """Where decoded data and trained feature networks are kept: $AMALGAN_CACHE, or ~/.cache/amalgan."""
+    return Path(os.environ.get("AMALGAN_CACHE") or Path.home() / ".cache" / "amalgan")
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder's entries to the disk."""
     handle = os.open(path, os.O_RDONLY)

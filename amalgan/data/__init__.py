@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..files import cache_folder
 from . import cache as copies
 from .arrays import from_dataset, from_groups, from_idx, from_mapping, from_npy, from_npz, idx_names, plain
 from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, Streamed, digests, divide
@@ -151,7 +152,7 @@ def from_path(path: Path, options: Options, cache: str | Path | Literal[False] |
 
 def from_files(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """Image or idx files, decoded once and kept for the next time."""
-    folder = None if cache is False else Path(cache) if cache else copies.default_folder()
+    folder = None if cache is False else Path(cache) if cache else cache_folder()
     name = copies.key(stamp(path), options.size, options.channels, options.memory)
     decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
     if decoded is not None and extra is not None:

@@ -27,11 +27,6 @@ VERSION = 1  # raise it when the same files decode to other pixels
 KEEP = 8 * 2**30  # bytes of copies; the longest unused leave first
 
 
-def default_folder() -> Path:
-    """$AMALGAN_CACHE, or ~/.cache/amalgan."""
-    return Path(os.environ.get("AMALGAN_CACHE") or Path.home() / ".cache" / "amalgan")
-
-
 def key(*parts: object) -> str:
     """A file name for decoding these parts with this version of everything."""
     return hashlib.blake2b(repr((VERSION, PIL.__version__, parts)).encode(), digest_size=16).hexdigest()

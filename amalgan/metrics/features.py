@@ -17,8 +17,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from amalgan import files
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.inception import Inception
 
@@ -239,7 +238,7 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
 
 def cache_folder() -> Path:
     """Where trained feature networks are kept: `$AMALGAN_CACHE`, else `~/.cache/amalgan`."""
-    return Path(os.environ.get("AMALGAN_CACHE") or Path.home() / ".cache" / "amalgan") / "features"
+    return files.cache_folder() / "features"
 
 
 Task = Callable[[Tensor, Tensor | None, torch.Generator], tuple[Tensor, Tensor]]
@@ -324,14 +323,5 @@ def _write(path: Path, key: str, model: nn.Module, accuracy: float) -> None:
     """Keep the model, whole or not at all. A cache that cannot be written is not an error."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     notes = json.dumps({"key": key, "fingerprint": fingerprint(weights), "accuracy": accuracy})
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            try:
-                file.write(save(weights, {"amalgan": notes}))  # one entry: several are stored in random order
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except OSError:
-                os.unlink(file.name)
-                raise
+    with contextlib.suppress(OSError, AmalganError):
+        files.write_bytes(path, save(weights, {"amalgan": notes}))  # one entry: several are stored in random order
