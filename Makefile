@@ -43,16 +43,17 @@ results-images: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.toys
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.nll
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.thesis
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.frontier
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
 
 # Everything that needs a CUDA device: tests, then speed. Says so and stops where there is none.
 gpu: $(VENV)/.dev
-	@$(BIN)/python benchmarks/gpu.py --check || exit 0; \
+	@$(BIN)/python -m benchmarks.gpu --check || exit 0; \
 	timeout 240 $(BIN)/python -m pytest -m gpu; code=$$?; [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; \
-	timeout 340 $(BIN)/python benchmarks/gpu.py
+	timeout 340 $(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .rivals demo build dist

@@ -1,8 +1,8 @@
 """Training speed on a CUDA device: images/s of each recipe at 32 and 64 px, plain fp32 and as the recipe asks for.
 
-python benchmarks/gpu.py            -> table `gpu` of docs/results/speed.json and .md; under five minutes
-python benchmarks/gpu.py --check    only says whether there is a device
-python benchmarks/gpu.py --dry      tiny networks and few steps, on the CPU where there is no device; writes nothing
+python -m benchmarks.gpu            -> table `gpu` of docs/results/speed.json and .md; under five minutes
+python -m benchmarks.gpu --check    only says whether there is a device
+python -m benchmarks.gpu --dry      tiny networks and few steps, on the CPU where there is no device; writes nothing
 
 images_per_second    at the recipe's own precision
 speedup              against the same trainer in fp32 with TensorFloat-32 off
@@ -17,19 +17,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from amalgan import recipes  # noqa: E402
-from amalgan.data import Spec  # noqa: E402
-from amalgan.data.core import Split  # noqa: E402
-from amalgan.results import Row, write  # noqa: E402
-from amalgan.training import Trainer  # noqa: E402
+from amalgan import recipes
+from amalgan.data import Spec
+from amalgan.data.core import Split
+from amalgan.results import Row, write
+from amalgan.training import Trainer
 
 COMMAND = "make gpu"
 SIZES = (32, 64)

@@ -1,10 +1,12 @@
 """Training speed on one CPU thread, against peers, on the same networks and batches.
 
-    python benchmarks/speed.py                 -> docs/results/speed.json and .md
-    python benchmarks/speed.py --dry           a few steps on noise, nothing written
+    python -m benchmarks.speed                 -> docs/results/speed.json and .md
+    python -m benchmarks.speed --dry           a few steps on noise, nothing written
 
     training/mlp-vae     pythae's own trainer, its default networks 784-512-16
-    training/conv-vae    pythae's own trainer, a small convolutional encoder and decoder (32-64 channels)
+    training/conv-vae    pythae's own trainer, a small convolutional encoder and decoder (32-64 channels); ours has the
+                         same weights and arithmetic in two layers that run better
+    training/conv-vae-same-modules    the same with the rival's very modules on both sides
     training/dcgan       a textbook loop: fp32, Adam as it comes, real and fake in passes of their own, nothing frozen
     overhead/conv-32     our trainer against a loop written out for the very same arithmetic
 
@@ -20,36 +22,32 @@ import argparse
 import contextlib
 import io
 import logging
-import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from amalgan import recipes
+from amalgan.data import Spec
+from amalgan.data.core import Split
+from amalgan.errors import UsageError
+from amalgan.models import LatentModel
+from amalgan.models.likelihoods import Gaussian
+from amalgan.noise import Noise
+from amalgan.objectives import gan, vae
+from amalgan.results import Row, write
+from amalgan.training import Plan, Trainer
+from benchmarks.machine import ROOT, data_folder, processor
+
 RIVALS = ROOT / ".rivals"  # make fills it from requirements.txt
-DATA = Path(os.environ.get("AMALGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
 COMMAND = "make results-speed"
-
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-from amalgan import recipes  # noqa: E402
-from amalgan.data import Spec  # noqa: E402
-from amalgan.data.core import Split  # noqa: E402
-from amalgan.errors import UsageError  # noqa: E402
-from amalgan.models import LatentModel  # noqa: E402
-from amalgan.models.likelihoods import Gaussian  # noqa: E402
-from amalgan.noise import Noise  # noqa: E402
-from amalgan.objectives import gan, vae  # noqa: E402
-from amalgan.results import Row, write  # noqa: E402
-from amalgan.training import Plan, Trainer  # noqa: E402
 
 VAE_BATCH, GAN_BATCH, LATENT, NOISE = 128, 64, 16, 100
 LOG_2PI = 1.8378770664093453
@@ -126,23 +124,23 @@ class ToPixels(nn.ConvTranspose2d):
         return F.fold(patches, (2 * height, 2 * width), 4, padding=1, stride=2) + self.bias
 
 
-def conv(ours: bool = False) -> tuple[nn.Sequential, nn.Sequential]:
+def conv(better: bool = False) -> tuple[nn.Sequential, nn.Sequential]:
     """Two strided convolutions of 32 and 64 channels, and back; as one writes them, or as they run best."""
     encoder = nn.Sequential(
         nn.Conv2d(1, 32, 4, 2, 1),
         nn.ReLU(),
         nn.Conv2d(32, 64, 4, 2, 1),
         nn.ReLU(),
-        Flat() if ours else nn.Flatten(),
+        Flat() if better else nn.Flatten(),
         Code(3136, 2 * LATENT),
     )
     decoder = nn.Sequential(
         nn.Linear(LATENT, 3136),
         nn.ReLU(),
-        Unflat(64, 7) if ours else nn.Unflatten(1, (64, 7, 7)),
+        Unflat(64, 7) if better else nn.Unflatten(1, (64, 7, 7)),
         nn.ConvTranspose2d(64, 32, 4, 2, 1),
         nn.ReLU(),
-        (ToPixels if ours else nn.ConvTranspose2d)(32, 1, 4, 2, 1),
+        (ToPixels if better else nn.ConvTranspose2d)(32, 1, 4, 2, 1),
     )
     return encoder, decoder
 
@@ -226,7 +224,7 @@ def go(ours: Trainer, steps: int) -> dict[str, float]:
 # pythae
 
 
-def against_pythae(networks: Callable[[], tuple[nn.Sequential, nn.Sequential]], images: Tensor, rounds: int) -> Duel:
+def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
     """pythae's BaseTrainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
     sys.path.insert(0, str(RIVALS))
     try:
@@ -259,7 +257,7 @@ def against_pythae(networks: Callable[[], tuple[nn.Sequential, nn.Sequential]], 
 
     torch.manual_seed(0)
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT)
-    if networks is mlp:
+    if name == "mlp-vae":
         rival = VAE(config)  # its own default networks
     else:
         encoder, decoder = conv()
@@ -268,10 +266,8 @@ def against_pythae(networks: Callable[[], tuple[nn.Sequential, nn.Sequential]], 
     head, variance = rival.encoder.embedding, rival.encoder.log_var
     coded = [torch.cat([head.weight, variance.weight]), torch.cat([head.bias, variance.bias])]
     decoded = list(rival.decoder.parameters())
-    if networks is mlp:
-        encoder, decoder = mlp()
-    else:
-        encoder, decoder = conv(ours=True)
+    encoder, decoder = mlp() if name == "mlp-vae" else conv(better=name == "conv-vae")
+    if name == "conv-vae":
         coded[0] = hwc(coded[0].T).T
         decoded[:2] = map(hwc, decoded[:2])
     with torch.no_grad():
@@ -499,27 +495,19 @@ def row(name: str, duel: Duel, note: str, cpu_seconds: float, table: str = "trai
         floor=1.0,
         command=COMMAND,
         cpu_seconds=round(cpu_seconds, 1),
-        device=device(),
+        device=f"{processor()}, 1 thread, torch {torch.__version__}",
         note=f"{note}; {theirs:.1f} against {ours:.1f} CPU-ms a step; n = rounds of {duel.steps} steps",
     )
-
-
-def device() -> str:
-    """What this machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
-    return f"{name}, 1 thread, torch {torch.__version__}"
 
 
 def mnist(count: int, size: int) -> Tensor:
     """The first MNIST digits, uint8."""
     from amalgan.data import open
 
-    if not (DATA / "mnist").is_dir():
-        raise UsageError(
-            "MNIST to train on", f"no {DATA / 'mnist'}", "set AMALGAN_TEST_DATA to the folder that holds it"
-        )
-    x = open(DATA / "mnist").train.tensor(count)
+    folder = data_folder() / "mnist"
+    if not folder.is_dir():
+        raise UsageError("MNIST to train on", f"no {folder}", "set AMALGAN_TEST_DATA to the folder that holds it")
+    x = open(folder).train.tensor(count)
     x = F.pad(x, [(size - 28) // 2] * 4)
     return (x * 255).round().to(torch.uint8)
 
@@ -530,20 +518,24 @@ def noise_images(count: int, size: int) -> Tensor:
     return (F.interpolate(coarse, size=size, mode="bilinear") * 255).to(torch.uint8)
 
 
-def measure(dry: bool = False, cases: tuple[str, ...] = ("mlp-vae", "conv-vae", "dcgan", "conv-32")) -> Iterator[Row]:
+CASES = ("mlp-vae", "conv-vae", "conv-vae-same-modules", "dcgan", "conv-32")
+
+
+def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
     """Every case, each as soon as it is done."""
     torch.set_num_threads(1)
     images = noise_images if dry else mnist
     for name in cases:
         before = time.process_time()
         if name == "mlp-vae":
-            duel = against_pythae(mlp, images(256 if dry else 12_800, 28), rounds=3 if dry else 16)
+            duel = against_pythae(name, images(256 if dry else 12_800, 28), rounds=3 if dry else 16)
             note = "pythae 0.1.2, its trainer and default networks, batch 128"
-        elif name == "conv-vae":
-            duel = against_pythae(conv, images(256 if dry else 5_120, 28), rounds=3 if dry else 16)
-            note = (
-                "pythae 0.1.2, its trainer, convolutions of 32 and 64 channels, batch 128; "
+        elif name in ("conv-vae", "conv-vae-same-modules"):
+            duel = against_pythae(name, images(256 if dry else 5_120, 28), rounds=3 if dry else 16)
+            note = "pythae 0.1.2, its trainer, convolutions of 32 and 64 channels, batch 128; " + (
                 "ours flattens as memory lies, and writes the last transposed convolution as a product and a fold"
+                if name == "conv-vae"
+                else "the very same modules on both sides"
             )
         elif name == "dcgan":
             duel, judges = against_textbook(images(256 if dry else 12_800, 32), 3 if dry else 13, 1 if dry else 8)
@@ -564,7 +556,7 @@ def measure(dry: bool = False, cases: tuple[str, ...] = ("mlp-vae", "conv-vae", 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry", action="store_true", help="a few steps on noise; write nothing")
-    parser.add_argument("--cases", default="mlp-vae,conv-vae,dcgan,conv-32", help="which, separated by commas")
+    parser.add_argument("--cases", default=",".join(CASES), help="which, separated by commas")
     arguments = parser.parse_args()
     try:
         for made in measure(arguments.dry, tuple(arguments.cases.split(","))):

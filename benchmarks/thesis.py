@@ -15,12 +15,11 @@ import argparse
 import shutil
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from benchmarks import jobs
+from benchmarks.machine import ROOT, data_folder, processor
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = {"mnist": "mnist", "fashion": "fashion_mnist", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
 STEPS = {"short": 2000, "long": 7000}
 TABLES = ("mnist-short", "fashion-short", "mnist-long", "fashion-long", "cifar-long")
@@ -44,13 +43,6 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vaegan-z64": ("vaegan", {"latent": 64}),
     "gan": ("gan", {"latent": 64}),
 }
-
-
-def data_folder() -> Path:
-    """Where the real data sets are: $AMALGAN_TEST_DATA, by default ../shared/data beside the project."""
-    import os
-
-    return Path(os.environ.get("AMALGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
 @cache
@@ -163,7 +155,7 @@ def table(name: str) -> list[Any]:
                     ceiling=ceiling,
                     command=f"python -m benchmarks.thesis {name}",
                     cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
-                    device=device(),
+                    device=f"{processor()}, 1 thread a run",
                     note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior",
                 )
             )
@@ -177,15 +169,6 @@ UNITS = {
     "recall": "share",
     "coverage": "share",
 }
-
-
-def device() -> str:
-    """The processor's name."""
-    import platform
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, 1 thread a run"
 
 
 def explore(data: str, words: list[str]) -> None:

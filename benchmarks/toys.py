@@ -38,7 +38,7 @@ from amalgan.objectives.core import Schedule
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
 from benchmarks.jobs import Job, say, work
-from benchmarks.thesis import device
+from benchmarks.machine import processor
 
 TABLES: dict[str, Mixture] = {"ring": ring(), "grid": grid()}
 STEPS = {"ring": 25_000, "grid": 40_000}
@@ -233,7 +233,7 @@ def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job]) -> 
             ceiling=ceilings[metric],
             command="python -m benchmarks.toys",
             cpu_seconds=sum(run["cpu_seconds"] for run in runs),
-            device=device(),
+            device=f"{processor()}, 1 thread a run",
             date=max(run["date"] for run in runs),
             note=note,
         )

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+from benchmarks import gpu, speed
 
-import gpu  # noqa: E402
-import speed  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +26,7 @@ def test_gpu_benchmark_runs_dry_and_covers_every_recipe_and_size() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_the_gpu_benchmark_says_so() -> None:
-    done = run("benchmarks/gpu.py", "--check")
+    done = run("-m", "benchmarks.gpu", "--check")
     assert done.returncode == 1 and "no CUDA device" in done.stdout
 
 
@@ -80,6 +78,6 @@ def test_intervals_hold_the_median() -> None:
 @pytest.mark.skipif(not speed.RIVALS.is_dir(), reason="no rivals here: make .rivals/.installed")
 @pytest.mark.slow
 def test_speed_benchmark_runs_dry() -> None:
-    done = run("benchmarks/speed.py", "--dry")
+    done = run("-m", "benchmarks.speed", "--dry")
     assert done.returncode == 0, done.stderr
-    assert all(f"{name}: " in done.stdout for name in ("mlp-vae", "conv-vae", "dcgan", "conv-32"))
+    assert all(f"{name}: " in done.stdout for name in speed.CASES)
