@@ -28,7 +28,7 @@ LikelihoodName = Literal[
 ]
 Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
 Form = Literal["joint", "learned", "two-stage"]
-Sees = Literal["both", "reconstructions", "samples"]
+Sees = Literal["auto", "reconstructions", "samples", "both"]
 
 
 def ae(
@@ -138,7 +138,7 @@ def vaegan(
     lam: float = 100.0,
     gamma: float = 0.1,
     game: Game = "relativistic",
-    sees: Sees = "both",
+    sees: Sees = "auto",
     r1: float = 1.0,
     r2: float = 1.0,
     gradient_penalty: float = 0.0,
@@ -155,7 +155,7 @@ def vaegan(
 ) -> Plan:
     """VAE-GAN: vae(beta) + lam * gan(game), in the three forms of the literature.
 
-    joint      the sum as it stands, on reconstructions and prior samples; moves encoder and decoder
+    joint      the sum as it stands; moves encoder and decoder
     learned    KL + similarity of the discriminator's features for the encoder, gamma * similarity + game for the
                decoder (Larsen et al. 2016)
     two-stage  first the VAE alone; then its decoder is the generator of the mixed loss
@@ -167,7 +167,9 @@ def vaegan(
         lam: weight of the game in the joint and two-stage sums, >= 0, against nats per example; 0 only watches.
         gamma: learned form: weight of the similarity in the decoder's loss, >= 0.
         game: what the two players minimise.
-        sees: what the discriminator judges beside the data: reconstructions, samples from N(0, I), or both.
+        sees: what the discriminator judges beside the data: reconstructions, samples from N(0, I), or both; auto: both,
+            and in the joint form reconstructions alone, which is better where samples come from the fitted prior, and
+            cheaper.
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
@@ -190,6 +192,8 @@ def vaegan(
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
+    if sees == "auto":
+        sees = "reconstructions" if form == "joint" else "both"
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     penalties = _penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]

@@ -217,26 +217,32 @@ def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
 
 
 def _remarks(cells: list[Row]) -> Iterator[str]:
-    def remark(row: Row) -> str:
-        parts = [
-            f"{row.seeds} seeds" if row.seeds else "",
-            f"n = {row.n:,}" if row.n else "",
-            f"{figure(row.cpu_seconds)} CPU-seconds" if row.cpu_seconds is not None else "",
-            row.device,
-            row.date,
-            f"`{row.command}`" if row.command else "",
-            f"published: {row.source}" if row.source else "",
-            row.note,
-        ]
-        return "; ".join(part for part in parts if part)
-
-    # what several rows share is said once
-    said: dict[str, list[str]] = {}
-    for row in cells:
-        said.setdefault(remark(row), []).append(f"{row.row} {row.metric}")
-    for text, who in said.items():
+    """What is needed to judge a table; what all its cells share is said once, then what some do."""
+    remarks = [list(_remark(row)) for row in cells]
+    shared = [part for part in remarks[0] if all(part in other for other in remarks)]
+    if shared:
+        yield f"- {'; '.join(shared)}"
+    said: dict[str, list[Row]] = {}
+    for row, parts in zip(cells, remarks):
+        said.setdefault("; ".join(part for part in parts if part not in shared), []).append(row)
+    for text, group in said.items():
+        whole = {name for name in (r.row for r in group) if all(r in group for r in cells if r.row == name)}
+        who = dict.fromkeys(r.row if r.row in whole else f"{r.row} {r.metric}" for r in group)
         if text:
-            yield f"- {text}" if len(said) == 1 else f"- {', '.join(who)}: {text}"
+            yield f"- {', '.join(who)}: {text}"
+
+
+def _remark(row: Row) -> Iterator[str]:
+    if row.seeds:
+        yield f"{row.seeds} seed{'s' if row.seeds > 1 else ''}"
+    if row.n:
+        yield f"n = {row.n:,}"
+    if row.cpu_seconds is not None:
+        yield f"{figure(row.cpu_seconds)} CPU-seconds"
+    yield from filter(None, (row.device, row.date, row.command and f"`{row.command}`"))
+    if row.source:
+        yield f"published: {row.source}"
+    yield from filter(None, row.note.split("; "))
 
 
 def show(*names: str, folder: Path = FOLDER) -> None:

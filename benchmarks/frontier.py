@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
+from amalgan import recipes
 from benchmarks import jobs, thesis
 
 SEED = 100
 RATES = (4, 8, 16, 32, 64)
 LAMBDAS = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "results" / "pictures"
 COLOURS = ("#2f6fb0", "#0f8a7e", "#c2571a")
 
 Line = tuple[str, list[tuple[str, float, float]]]  # name, (label, pixel error, Frechet distance)
@@ -27,26 +26,21 @@ Line = tuple[str, list[tuple[str, float, float]]]  # name, (label, pixel error, 
 
 def lines(data: str) -> list[Line]:
     """Train what is missing; the three lines of the picture."""
-    steps = thesis.STEPS["short"]
-    rated = {
-        f"{row}, z = 4 to 64": [thesis.job(data, steps, f"{row}-z8", SEED, "validation", latent=z) for z in RATES]
-        for row in ("vae", "vaegan")
-    }
-    weighed = {"vaegan, z = 8, λ = 0 to 1000": [
-        thesis.job(data, steps, "vaegan-z8", SEED, "validation", lam=lam) for lam in LAMBDAS
-    ]}  # fmt: skip
-    wanted = rated | weighed
-    every = [job for line in wanted.values() for job in line]
-    results = {jobs.key(job): result for job, result in zip(every, jobs.work("explored", every, thesis.do))}
-    return [
-        (name, [_point(job, results[jobs.key(job)], "lam" if "λ" in name else "latent") for job in line])
-        for name, line in wanted.items()
+
+    def job(row: str, **more: Any) -> jobs.Job:
+        return thesis.job(data, thesis.STEPS["short"], row, SEED, "validation", **more)
+
+    wanted = {f"{row}, z = 4 to 64": [(f"{z}", job(f"{row}-z8", latent=z)) for z in RATES] for row in ("vae", "vaegan")}
+    default = recipes.parameters("vaegan")["lam"].default
+    wanted["vaegan, z = 8, λ = 0 to 1000"] = [
+        (f"{lam:g}", job("vaegan-z8", **({} if lam == default else {"lam": lam}))) for lam in LAMBDAS
     ]
-
-
-def _point(job: dict[str, Any], result: dict[str, Any], label: str) -> tuple[str, float, float]:
-    numbers = result["numbers"]
-    return f"{job['arguments'][label]:g}", numbers["pixel_mse"], numbers["frechet/fitted"]
+    every = [job for line in wanted.values() for _, job in line]
+    found = {jobs.key(job): result["numbers"] for job, result in zip(every, jobs.work("explored", every, thesis.do))}
+    numbers = {name: [(label, found[jobs.key(job)]) for label, job in line] for name, line in wanted.items()}
+    return [
+        (name, [(label, n["pixel_mse"], n["frechet/fitted"]) for label, n in line]) for name, line in numbers.items()
+    ]
 
 
 def picture(found: list[Line], title: str) -> str:
@@ -54,7 +48,7 @@ def picture(found: list[Line], title: str) -> str:
     width, height, left, right, top, bottom = 640, 420, 60, 20, 40, 70
     xs = [math.log10(x) for _, points in found for _, x, _ in points]
     ys = [math.log10(y) for _, points in found for _, _, y in points]
-    (x0, x1), (y0, y1) = (((a := min(v)) - 0.08, max(v) + 0.08 + 0 * a) for v in (xs, ys))
+    (x0, x1), (y0, y1) = ((min(v) - 0.08, max(v) + 0.08) for v in (xs, ys))
 
     def at(x: float, y: float) -> tuple[float, float]:
         u = left + (math.log10(x) - x0) / (x1 - x0) * (width - left - right)
@@ -95,8 +89,8 @@ def main() -> None:
 
     for data in sys.argv[1:] or ("mnist", "fashion"):
         drawn = picture(lines(data), f"{data}: {thesis.STEPS['short']} steps, fitted prior; lower left is better")
-        files.write_bytes(PICTURES / f"images-frontier-{data}.svg", drawn.encode())
-        jobs.say(f"wrote {PICTURES / f'images-frontier-{data}.svg'}")
+        files.write_bytes(thesis.PICTURES / f"images-frontier-{data}.svg", drawn.encode())
+        jobs.say(f"wrote {thesis.PICTURES / f'images-frontier-{data}.svg'}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ made from those lines. The settings in SETTINGS were chosen on validation splits
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,21 +28,18 @@ TABLES = ("mnist-short", "fashion-short", "mnist-long", "fashion-long", "cifar-l
 SEEDS = (0, 1, 2)
 METRICS = ("pixel_mse", "frechet", "precision", "recall", "coverage")
 
+PICTURES = ROOT / "docs" / "results" / "pictures"  # of the long runs with the first seed
+
 PROTOCOL = 1  # raised whenever the arithmetic of training or judging changes, so that old runs are not mistaken for new
 
-# What differs from the recipes' defaults, per table and row. Chosen on the validation split at the short budget with seed
-# 100 (docs/results/runs/explored.jsonl): judging reconstructions alone is better and cheaper where samples come from the
-# fitted prior; lambda 300 halves the distance at z = 8 but costs pixel error.
-RECONSTRUCTIONS = {"sees": "reconstructions"}
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    table: {"vaegan-z8": RECONSTRUCTIONS, "vaegan-z64": RECONSTRUCTIONS} for table in ("mnist-short", "fashion-short")
-}
+# What differs from ROWS, per table and row; chosen on the validation split with seed 100 (docs/results/runs/explored.jsonl)
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {}
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae-z8": ("vae", {"latent": 8}),
-    "vaegan-z8": ("vaegan", {"latent": 8}),
+    "vaegan-z8": ("vaegan", {"latent": 8, "sees": "reconstructions"}),
     "vae-z64": ("vae", {"latent": 64}),
-    "vaegan-z64": ("vaegan", {"latent": 64}),
+    "vaegan-z64": ("vaegan", {"latent": 64, "sees": "reconstructions"}),
     "gan": ("gan", {"latent": 64}),
 }
 
@@ -66,6 +65,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     import time
 
     from amalgan import runs
+    from amalgan.data import show
     from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
 
@@ -90,6 +90,9 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
         n_importance=50,
         against=judged(job["data"], job["split"], job["n"]),
     )
+    if job["split"] == "test" and job["seed"] == SEEDS[0] and job["steps"] == STEPS["long"]:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        show(run.sample(40), columns=20).save(PICTURES / f"images-{job['data']}-{name_of(job)}.png")
     numbers = {f"{row.metric}{'/' + row.prior if row.prior else ''}": row.value for row in rows}
     bounds = {row.metric: [row.floor, row.ceiling] for row in rows}
     shutil.rmtree(folder)
@@ -101,6 +104,15 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
         "training_cpu_seconds": training,
         "total_cpu_seconds": time.process_time() - began,
     }
+
+
+def name_of(job: dict[str, Any]) -> str:
+    """The row's name."""
+    return next(
+        name
+        for name, (recipe, own) in ROWS.items()
+        if recipe == job["recipe"] and own.items() <= job["arguments"].items()
+    )
 
 
 def job(data: str, steps: int, row: str, seed: int, split: str = "test", n: int = 5000, **more: Any) -> dict[str, Any]:
@@ -138,7 +150,7 @@ def table(name: str) -> list[Any]:
                 continue
             between = seed_interval(values)
             floor, ceiling = mine[0]["bounds"][metric]
-            settings = ", ".join(f"{k}={v}" for k, v in chosen.get(row, {}).items()) or "defaults"
+            settings = ", ".join(f"{k}={v}" for k, v in (ROWS[row][1] | chosen.get(row, {})).items())
             rows.append(
                 Row(
                     f"thesis-{name}",
@@ -159,7 +171,50 @@ def table(name: str) -> list[Any]:
                     note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior",
                 )
             )
-    return rows
+    return rows + [row for z in (8, 64) for row in differences(name, z, results)]
+
+
+def differences(name: str, z: int, results: dict[tuple[str, int], Any]) -> Iterator[Any]:
+    """What the VAE-GAN changes against each parent, seed by seed, and whether it has the strengths of both.
+
+    Errors and distances are positive and skewed (one seed of a GAN may be twice as bad as another), so they are compared
+    by ratios: the interval is that of the mean difference of their logarithms.
+    """
+    from amalgan.metrics.intervals import difference
+    from amalgan.results import Row
+
+    def against(parent: str, metric: str) -> tuple[float, float, float]:
+        def values(row: str) -> list[float]:
+            key = metric if metric == "pixel_mse" else f"{metric}/{'standard' if row == 'gan' else 'fitted'}"
+            found = [results[row, seed]["numbers"][key] for seed in SEEDS]
+            return found if metric == "coverage" else [math.log(value) for value in found]
+
+        value, low, high, _ = difference(values(f"vaegan-z{z}"), values(parent))
+        return (value, low, high) if metric == "coverage" else (math.exp(value), math.exp(low), math.exp(high))
+
+    vae = f"vae-z{z}"
+    found = {
+        "pixel_mse-to-vae": against(vae, "pixel_mse"),
+        "frechet-to-vae": against(vae, "frechet"),
+        "frechet-to-gan": against("gan", "frechet"),
+        "coverage-to-vae": against(vae, "coverage"),
+        "coverage-to-gan": against("gan", "coverage"),
+    }
+    low, high = ({name: bounds[i] for name, bounds in found.items()} for i in (1, 2))
+    both = (
+        low["pixel_mse-to-vae"] <= 1
+        and max(high["frechet-to-vae"], high["frechet-to-gan"]) < 1
+        and min(high["coverage-to-vae"], high["coverage-to-gan"]) >= 0
+    )
+    note = (
+        "the VAE-GAN's value over its parent's on the same seed, for coverage minus its parent's; strengths of both: "
+        "pixel error not above the VAE's, distance below both, coverage not below either, beyond the interval over seeds"
+    )
+    common: dict[str, Any] = {"seeds": len(SEEDS), "command": "python -m benchmarks.thesis", "note": note}
+    for metric, bounds in found.items():
+        unit, better = ("difference", "higher") if "coverage" in metric else ("ratio", "lower")
+        yield Row("thesis-differences", f"{name}-z{z}", metric, unit, better, *bounds, **common)
+    yield Row("thesis-differences", f"{name}-z{z}", "strengths-of-both", "1 = yes", "higher", float(both), **common)
 
 
 UNITS = {

@@ -15,7 +15,7 @@ every 8th step, 8 times as strong. lambda weighs the generator's side only: the 
 
 Plain PyTorch, square images of 8, 16, 28, 32, 56 or 64 px. Only the random numbers come from amalgan:
 `generator(seed, name, number)` is a stream for each purpose, so that this page and
-`recipes.vaegan(form="joint")` draw the same ones and end, weight for weight, with the same networks.
+`recipes.vaegan(form="joint", sees="both")` draw the same ones and end, weight for weight, with the same networks.
 """
 
 from __future__ import annotations

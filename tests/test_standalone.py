@@ -30,8 +30,8 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "gan": ("gan", {}, {"game", "gradient_penalty", "critic_steps"}),
     "vaegan_joint": (
         "vaegan",
-        {"form": "joint"},
-        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"},
+        {"form": "joint", "sees": "both"},
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"},
     ),
     "vaegan_learned": (
         "vaegan",
