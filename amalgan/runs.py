@@ -41,7 +41,7 @@ FORMAT = 1
 DEFAULT_STEPS = 10_000
 TICKS, PICTURES = 200, 10  # log lines and pictures in a run
 THREADS = torch.get_num_threads()  # what the environment allows (OMP_NUM_THREADS), before anyone changed it
-PRIOR_EXAMPLES = 20_000  # of the training set that the prior is fitted to
+PRIOR_EXAMPLES = 60_000  # of the training set that the prior is fitted to
 
 
 @dataclass(frozen=True)
