@@ -349,7 +349,7 @@ def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple
     else:
         terms += [ZeroCentred(r1, ("x",), lazy)] if r1 > 0 else []
         terms += [ZeroCentred(r2, fakes, lazy)] if r2 > 0 else []
-    return terms + ([OneCentred(one_centred, fakes[-1], lazy)] if one_centred > 0 else [])
+    return terms + ([OneCentred(one_centred, fakes, lazy)] if one_centred > 0 else [])
 
 
 def _sum(first: Objective, *others: Objective) -> Objective:

@@ -49,22 +49,26 @@ class ZeroCentred(Objective):
 class OneCentred(Objective):
     """gamma * mean (|grad D(x^)| - 1)^2 on random points between data and samples: the WGAN-GP penalty.
 
+    Several fakes count as one: their mean.
+
     Arguments:
         gamma: strength, 10 in the paper.
-        fake: the field of the draw that is the other end of the line.
+        on: fields of the draw that are the other ends of the lines.
         every: act on every so-manieth step, that many times as strong.
     """
 
-    def __init__(self, gamma: float = 10.0, fake: str = "fake", every: int = 1) -> None:
-        self.gamma, self.fake, self.every = gamma, fake, every
+    def __init__(self, gamma: float = 10.0, on: tuple[str, ...] = ("fake",), every: int = 1) -> None:
+        self.gamma, self.on, self.every = gamma, on, every
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "discriminator" and turn.step % self.every == 0:
-            x, fake = turn.draw.x, getattr(turn.draw, self.fake).detach()
-            share = turn.draw.uniform("between", len(x)).view(-1, *[1] * (x.dim() - 1))
-            between = (share * x + (1 - share) * fake).requires_grad_()
-            logits, _ = turn.draw.model.discriminator(between)
-            (squared,) = _squared_slope(logits, [between])
+            x, between = turn.draw.x, []
+            for field in self.on:
+                share = turn.draw.uniform(f"between {field}", len(x)).view(-1, *[1] * (x.dim() - 1))
+                between.append(share * x + (1 - share) * getattr(turn.draw, field).detach())
+            points = torch.cat(between).requires_grad_()
+            logits, _ = turn.draw.model.discriminator(points)
+            (squared,) = _squared_slope(logits, [points])
             # the square root has no slope at 0: a discriminator flat there would turn its weights into NaN
             value = ((squared + 1e-12).sqrt() - 1).square().mean()
             yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
