@@ -12,6 +12,7 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -28,7 +29,7 @@ LikelihoodName = Literal[
 ]
 Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
 Form = Literal["joint", "learned", "two-stage"]
-Sees = Literal["auto", "reconstructions", "samples", "both"]
+Sees = Literal["reconstructions", "samples", "both"]
 
 
 def ae(
@@ -135,10 +136,10 @@ def vaegan(
     form: Form = "joint",
     latent: int = 32,
     beta: float = 1.0,
-    lam: float = 100.0,
+    lam: float = 0.125,
     gamma: float = 0.1,
     game: Game = "relativistic",
-    sees: Sees = "auto",
+    sees: Sees = "reconstructions",
     r1: float = 1.0,
     r2: float = 1.0,
     gradient_penalty: float = 0.0,
@@ -164,12 +165,12 @@ def vaegan(
         form: joint, learned or two-stage.
         latent: dimensions of the code, >= 1.
         beta: weight of the KL, >= 0.
-        lam: weight of the game in the joint and two-stage sums, >= 0, against nats per example; 0 only watches.
+        lam: weight of the game in the joint and two-stage sums, per value of x (98 in all for 28 x 28 grey pixels), so
+            that it means the same at any size: the ELBO is a sum over values, in nats; >= 0, and 0 only watches.
         gamma: learned form: weight of the similarity in the decoder's loss, >= 0.
         game: what the two players minimise.
-        sees: what the discriminator judges beside the data: reconstructions, samples from N(0, I), or both; auto: both,
-            and in the joint form reconstructions alone, which is better where samples come from the fitted prior, and
-            cheaper.
+        sees: what the discriminator judges beside the data: reconstructions, which is best and cheapest where samples
+            come from the fitted prior; samples from N(0, I); or both, as the papers have it.
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
@@ -192,8 +193,6 @@ def vaegan(
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
-    if sees == "auto":
-        sees = "reconstructions" if form == "joint" else "both"
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     penalties = _penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]
@@ -203,7 +202,7 @@ def vaegan(
         for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        mixed = o.vae(beta) + lam * _sum(o.gan(game, fakes, ("encoder", "decoder")), *penalties)
+        mixed = o.vae(beta) + lam * math.prod(spec.shape) * _sum(o.gan(game, fakes, ("encoder", "decoder")), *penalties)
         stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
     return _plan(model, stages, lr, batch, ema, critic_steps)
 

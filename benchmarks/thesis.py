@@ -37,9 +37,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {}
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae-z8": ("vae", {"latent": 8}),
-    "vaegan-z8": ("vaegan", {"latent": 8, "sees": "reconstructions"}),
+    "vaegan-z8": ("vaegan", {"latent": 8, "sees": "reconstructions", "lam": 0.125}),
     "vae-z64": ("vae", {"latent": 64}),
-    "vaegan-z64": ("vaegan", {"latent": 64, "sees": "reconstructions"}),
+    "vaegan-z64": ("vaegan", {"latent": 64, "sees": "reconstructions", "lam": 0.125}),
     "gan": ("gan", {"latent": 64}),
 }
 

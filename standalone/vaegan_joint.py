@@ -101,7 +101,7 @@ def train(
     *,
     latent: int = 32,
     beta: float = 1.0,
-    lam: float = 100.0,
+    lam: float = 0.125,
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
@@ -150,7 +150,7 @@ def train(
             real_logits = judge(discriminator, x)
         reconstruction_logits, fake_logits = judge(discriminator, torch.cat([reconstruction, fake])).split(batch)
         game = softplus(real_logits - reconstruction_logits).mean() + softplus(real_logits - fake_logits).mean()
-        loss = -log_p.mean() + beta * kl.mean(0).sum() + lam * (game / 2)
+        loss = -log_p.mean() + beta * kl.mean(0).sum() + lam * x[0].numel() * (game / 2)
         for_vae.zero_grad()
         loss.backward(inputs=[*encoder.parameters(), *decoder.parameters()])
         for_vae.step()

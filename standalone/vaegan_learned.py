@@ -20,7 +20,7 @@ The game is relativistic; the penalties on slopes, 1/2 sum of r |grad D|^2, act 
 
 Plain PyTorch, square images of 8, 16, 28, 32, 56 or 64 px. Only the random numbers come from amalgan:
 `generator(seed, name, number)` is a stream for each purpose, so that this page and
-`recipes.vaegan(form="learned")` draw the same ones and end, weight for weight, with the same networks.
+`recipes.vaegan(form="learned", sees="both")` draw the same ones and end, weight for weight, with the same networks.
 """
 
 from __future__ import annotations

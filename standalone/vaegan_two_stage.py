@@ -17,7 +17,7 @@ every 8th step, 8 times as strong. lambda weighs the generator's side only: the 
 
 Plain PyTorch, square images of 8, 16, 28, 32, 56 or 64 px. Only the random numbers come from amalgan:
 `generator(seed, name, number)` is a stream for each purpose, so that this page and
-`recipes.vaegan(form="two-stage")` draw the same ones and end, weight for weight, with the same networks.
+`recipes.vaegan(form="two-stage", sees="both")` draw the same ones and end, weight for weight, with the same networks.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def train(
     *,
     latent: int = 32,
     beta: float = 1.0,
-    lam: float = 100.0,
+    lam: float = 0.125,
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
@@ -156,7 +156,7 @@ def train(
                 real_logits = judge(discriminator, x)
             reconstruction_logits, fake_logits = judge(discriminator, torch.cat([reconstruction, fake])).split(batch)
             game = softplus(real_logits - reconstruction_logits).mean() + softplus(real_logits - fake_logits).mean()
-            loss = loss + lam * (game / 2)
+            loss = loss + lam * x[0].numel() * (game / 2)
 
         for_vae.zero_grad()
         loss.backward(inputs=[*encoder.parameters(), *decoder.parameters()])

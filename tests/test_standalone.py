@@ -35,13 +35,13 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     ),
     "vaegan_learned": (
         "vaegan",
-        {"form": "learned"},
-        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"},
+        {"form": "learned", "sees": "both"},
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"},
     ),
     "vaegan_two_stage": (
         "vaegan",
-        {"form": "two-stage"},
-        {"game", "sees", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
+        {"form": "two-stage", "sees": "both"},
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
     ),
 }
 
