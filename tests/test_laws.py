@@ -285,7 +285,7 @@ def test_routing_of_the_learned_form_is_larsens_table(stage: Trainer, beta: floa
     """
     spec = stage.model.spec
     ((objective, _),) = recipes.vaegan(
-        spec, form="learned", beta=beta, gamma=gamma, variance=1.0, r1=0, r2=0, **SMALL
+        spec, form="learned", sees="both", beta=beta, gamma=gamma, variance=1.0, r1=0, r2=0, **SMALL
     ).stages
     found = gradients(stage, objective, "generator")
     assert found.keys() == {"encoder", "decoder"}
