@@ -17,20 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from amalgan import __version__, recipes
+from amalgan import __version__, modalities, recipes, signatures
 from amalgan.errors import AmalganError, UsageError
+from amalgan.modalities import Modality
 
 Verb = Callable[[argparse.Namespace], Any]
 
-DATA_HELP = (
-    "digits (bundled), ring, grid; a folder, zip or tar of images (class folders become labels); a folder of idx files "
-    "as MNIST's; a .npy or .npz file"
-)
 RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
 COMPARE_FLAGS = (
-    "seeds", "steps", "minutes", "images", "same", "n", "split", "out", "jobs", "device", "precision",
+    "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "precision",
 )  # fmt: skip
-DATA_FLAGS = ("size", "channels", "strict", "limit")
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,11 +135,9 @@ def build() -> Parser:
     sample.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (64)")
     sample.add_argument("--seed", type=int, default=0, help="sample i of a seed is the same for any N (0)")
-    sample.add_argument(
-        "--prior", choices=("fitted", "standard"), default="fitted", help="where codes come from (fitted)"
-    )
-    sample.add_argument("--out", type=Path, default=Path("samples.png"), metavar="PATH",
-                        help=".png a grid, .npz an array x, anything else a folder of pictures (samples.png)")  # fmt: skip
+    sample.add_argument("--out", type=Path, metavar="PATH", help="what its suffix says; by default samples in the form "
+                        "that suits the data")  # fmt: skip
+    _modality_flags(sample, "sample")
 
     reconstruct = _verb(verbs, "reconstruct", "pass images through the code and back, in pairs", _reconstruct,
                         example="amalgan reconstruct RUN --data mine/ -n 32 --out pairs.png")  # fmt: skip
@@ -169,38 +163,40 @@ def build() -> Parser:
         "-n", type=int, metavar="N", help="how many real and generated examples to compare (5000 at most)"
     )
 
-    _features_flag(evaluate)
-
+    _modality_flags(evaluate, "reference")
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
                     example="amalgan compare --data photos/ --seeds 3 --minutes 5 --out report/")  # fmt: skip
-    compare.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    compare.add_argument("--data", required=True, metavar="DATA", help=modalities.of("images").source)
     compare.add_argument("--recipes", default="vae,gan,vaegan", metavar="A,B,..", help="(vae,gan,vaegan)")
     compare.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="runs of each recipe, >= 1; 3 give intervals (3)"
     )
-    compare.add_argument("--steps", type=int, metavar="N", help="steps of each run: every recipe sees the same images")
     compare.add_argument(
-        "--minutes", type=float, metavar="M", help="wall minutes of the slowest recipe's run; all see the same images"
+        "--steps", type=int, metavar="N", help="steps of each run: every recipe sees the same examples"
+    )
+    compare.add_argument(
+        "--minutes", type=float, metavar="M", help="wall minutes of the slowest recipe's run; all see the same examples"
     )
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="(comparison)")
-    compare.add_argument("--images", type=int, metavar="N", help="images that each run sees, instead of steps")
+    compare.add_argument("--examples", type=int, metavar="N", help="examples that each run sees, instead of steps")
     compare.add_argument(
-        "--same", choices=("images", "seconds"), default="images", help="what --minutes equalises (images)"
+        "--same", choices=("examples", "seconds"), default="examples", help="what --minutes equalises (examples)"
     )
     compare.add_argument(
         "-n", type=int, default=5000, metavar="N", help="real and generated examples to judge with (5000)"
     )
     compare.add_argument("--split", choices=("test", "validation"), default="test", help="what to judge on (test)")
-    _features_flag(compare)
+    _modality_flags(compare, "reference")
     compare.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
     compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     compare.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
-    _data_flags(compare)
+    _modality_flags(compare, "open")
     shared = compare.add_argument_group(
         "arguments of the recipes", "each goes to the recipes that know it; see train RECIPE --help"
     )
-    for parameter in {name: p for recipe in recipes.RECIPES for name, p in recipes.parameters(recipe).items()}.values():
-        _argument(shared, parameter, argparse.SUPPRESS)
+    known = {name: (recipes.RECIPES[r], p) for r in recipes.RECIPES for name, p in recipes.parameters(r).items()}
+    for function, parameter in known.values():
+        _argument(shared, function, parameter, argparse.SUPPRESS)
 
     report = _verb(
         verbs, "report", "write a run or a comparison as one HTML page", _report, example="amalgan report RUN"
@@ -229,8 +225,7 @@ def _verb(verbs: Any, name: str, says: str, verb: Verb | None = None, example: s
 
 def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     """One recipe as a verb: its signature is its flags, its docstring their help."""
-    head, _, tail = inspect.getdoc(recipe).partition("\nArguments:\n")  # type: ignore[union-attr]
-    meanings = dict(re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", tail, re.MULTILINE))
+    head, modality = signatures.summary(recipe), recipes.modality(name)
     parser: Parser = named.add_parser(
         name,
         help=head.splitlines()[0],
@@ -238,7 +233,7 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
         epilog=f"example:\n  amalgan train {name} --data digits --steps 2000 --out runs/mine",
     )
     parser.set_defaults(verb=_train, parser=parser, recipe=name)
-    parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--data", required=True, metavar="DATA", help=modality.source)
     parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
     parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
@@ -251,52 +246,68 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     _keeping(parser)
-    _data_flags(parser)
+    _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open)
     own = parser.add_argument_group(f"arguments of {name}")
-    for parameter in recipes.parameters(name).values():
-        meaning = re.sub(r"\s+", " ", meanings[parameter.name]).replace("%", "%%")
-        _argument(own, parameter, parameter.default, f"{meaning} ({parameter.default})")
+    _flags(own, recipe)
 
 
-def _argument(group: Any, parameter: inspect.Parameter, default: Any, says: str | None = None) -> None:
-    """A recipe's keyword argument as a flag."""
-    flag, kind = f"--{parameter.name.replace('_', '-')}", str(parameter.annotation)
-    words = recipes.choices(kind)
-    if kind == "bool":
+def _flags(group: Any, function: Callable[..., Any], default: Any = None) -> None:
+    """The keyword arguments of a function as flags, its docstring as their help."""
+    meanings = signatures.meanings(function)
+    for parameter in signatures.parameters(function).values():
+        says = meanings[parameter.name].replace("%", "%%").removesuffix(".")
+        shown = "" if parameter.default is None or parameter.default is False else f" ({parameter.default})"
+        _argument(group, function, parameter, parameter.default if default is None else default, says + shown)
+
+
+def _modality_flags(parser: Parser, method: str) -> None:
+    """The flags that modalities add to a verb; which of them were written is known once a run or data is at hand."""
+    seen: set[str] = set()
+    for modality in modalities.ALL:
+        function = getattr(modality, method)
+        new = {name: p for name, p in signatures.parameters(function).items() if name not in seen}
+        if new:
+            group, meanings = parser.add_argument_group(modality.examples), signatures.meanings(function)
+            for name, parameter in new.items():
+                _argument(group, function, parameter, argparse.SUPPRESS, meanings[name].replace("%", "%%"))
+            seen |= new.keys()
+
+
+def _written(a: argparse.Namespace, modality: Modality, method: str) -> dict[str, Any]:
+    """The flags of a modality's method that were written.
+
+    Raises:
+        UsageError: one was written that belongs to another modality.
+    """
+    own = signatures.parameters(getattr(modality, method))
+    others = {name for other in modalities.ALL for name in signatures.parameters(getattr(other, method))}
+    for name in sorted(others - own.keys()):
+        if hasattr(a, name):
+            flag, known = f"--{name.replace('_', '-')}", ", ".join(f"--{n.replace('_', '-')}" for n in own)
+            raise UsageError(f"{flag} for {modality.examples}", "they know no such flag", f"write {known or 'none'}")
+    return {name: getattr(a, name) for name in own if hasattr(a, name)}
+
+
+def _argument(
+    group: Any, function: Callable[..., Any], parameter: inspect.Parameter, default: Any, says: str | None = None
+) -> None:
+    """A keyword argument as a flag."""
+    flag, kind = f"--{parameter.name.replace('_', '-')}", signatures.kind(function, parameter)
+    words = signatures.choices(function, parameter)
+    if kind == "bool" and parameter.default is False:
+        group.add_argument(flag, action="store_true", default=default, help=says)
+    elif kind == "bool":
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=says)
     else:
         types: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
-        shown = "|".join(words) if words else kind.upper()
-        group.add_argument(
-            flag, dest=parameter.name, type=types.get(kind, str), default=default, metavar=shown, help=says
-        )
+        type_ = type(words[0]) if words else types.get(kind, str)
+        shown = "|".join(map(str, words)) if words else kind.upper()
+        group.add_argument(flag, dest=parameter.name, type=type_, default=default, metavar=shown, help=says)
 
 
 def _keeping(parser: Parser) -> None:
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="between checkpoints (60)")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
-
-
-def _features_flag(parser: Parser) -> None:
-    parser.add_argument("--features", type=Path, metavar="FILE", help="judge with Inception-v3 weights from this "
-                        ".safetensors file, instead of a small network that learns on the data")  # fmt: skip
-
-
-def _features(a: argparse.Namespace) -> Any:
-    from amalgan.metrics.features import from_file
-
-    return None if a.features is None else from_file(a.features)
-
-
-def _data_flags(parser: Parser) -> None:
-    parser.add_argument(
-        "--size", type=int, metavar="PX", help="side that images are resized to, 8 to 64 px (from the data)"
-    )
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (from the data)")
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first unreadable file instead of skipping it"
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="use at most N examples")
 
 
 # The verbs
@@ -307,10 +318,12 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan.progress import Progress
 
     own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
+    options = {name: getattr(a, name) for name in signatures.parameters(recipes.modality(a.recipe).open)}
+    options = {name: value for name, value in options.items() if value not in (None, False)}
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
     recipes.check(a.recipe, own)
     with Progress(f"{a.recipe} on {a.data}") as progress:
-        prepared = runs.prepare(a.recipe, a.data, data_options=_options(a), reading=progress.reading, **settings, **own)
+        prepared = runs.prepare(a.recipe, a.data, data_options=options, reading=progress.reading, **settings, **own)
         for note in [*prepared.data.notes, _resolved(prepared)]:
             progress.note(note)
         if a.dry_run:
@@ -334,48 +347,35 @@ def _said(a: argparse.Namespace, run: Any) -> dict[str, Any]:
     if not a.json:
         print(f"{run.recipe}: {run.steps} steps in {last['seconds']:.0f} s, in {run.folder}")
         print(f"  look      {run.folder / 'samples'}\n  judge     amalgan evaluate {run.folder}")
-        print(f"  use       amalgan sample {run.folder} -n 64 --out samples.png")
+        print(f"  use       amalgan sample {run.folder} -n 64")
     return {"run": run.folder, "recipe": run.recipe, "steps": run.steps, "last": last}
 
 
 def _sample(a: argparse.Namespace) -> dict[str, Any]:
-    import numpy as np
-
-    from amalgan.data import show
-
     _at_least(a.n, 1, "-n")
     model = _model(a.run)
-    x = model.sample(a.n, a.seed, a.prior).cpu()
-    if a.out.suffix == ".npz":
-        with _open_for_writing(a.out) as file:
-            np.savez_compressed(file, x=x.numpy())
-    elif a.out.suffix == ".png":
-        _save(show(x), a.out)
-    else:
-        for i, one in enumerate(x):
-            _save(show(one[None]), a.out / f"{a.seed}-{i:05d}.png")
-    return _wrote(a, f"{a.n} samples", a.out)
+    modality = modalities.of(model.spec.modality)
+    out = a.out or Path("samples" + modality.suffix)
+    modality.save(modality.sample(model, a.n, a.seed, **_written(a, modality, "sample")), out)
+    return _wrote(a, f"{a.n} samples", out)
 
 
 def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from amalgan import runs
-    from amalgan.data import open, show
 
     _at_least(a.n, 1, "-n")
     run = runs.load(a.run)
-    data = run.data if a.data is None else open(a.data, size=run.spec.shape[1], channels=run.spec.shape[0])
+    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
     x = data.test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
-    _save(show(both, columns=8), a.out)
+    run.modality.save(both, a.out, columns=8)
     return _wrote(a, f"{len(x)} pairs, each image followed by its reconstruction", a.out)
 
 
 def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     import torch
-
-    from amalgan.data import show
 
     _at_least(a.n, 1, "-n")
     _at_least(a.steps, 2, "--steps")
@@ -383,7 +383,7 @@ def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     z = model.prior("fitted").sample(2 * a.n, a.seed)
     with torch.no_grad():
         walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
-    _save(show(torch.cat(walks), columns=a.steps), a.out)
+    modalities.of(model.spec.modality).save(torch.cat(walks), a.out, columns=a.steps)
     return _wrote(a, f"{a.n} walks of {a.steps}", a.out)
 
 
@@ -394,7 +394,7 @@ def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
     run = runs.load(a.run)
     options = {} if a.n is None else {"n": a.n}
-    rows = run.evaluate(a.split, a.data, features=_features(a), **options)
+    rows = run.evaluate(a.split, a.data, **options, **_written(a, run.modality, "reference"))
     if not a.json:
         from amalgan.progress import print_rows
 
@@ -407,11 +407,14 @@ def _compare(a: argparse.Namespace) -> Any:
     from amalgan.progress import Progress
 
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
+    for name in names:
+        recipes.parameters(name)
+    modality = recipes.modality(names[0]) if names else modalities.of("images")
+    given = _given(a) | _written(a, modality, "reference")
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
-        result = compare(
-            a.data, names, **asked, features=_features(a), data_options=_options(a), progress=progress, **_given(a)
-        )
+        options = _written(a, modality, "open")
+        result = compare(a.data, names, **asked, data_options=options, progress=progress, **given)
     if not a.json:
         result.print()
     return result.record
@@ -462,10 +465,6 @@ def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:
 # Small helpers
 
 
-def _options(a: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(a, name) for name in DATA_FLAGS if getattr(a, name) not in (None, False)}
-
-
 def _resolved(prepared: Any) -> str:
     record = prepared.record
     time = "" if prepared.estimate is None else f", about {prepared.estimate / 60:.1f} minutes"
@@ -486,24 +485,6 @@ def _model(folder: Path) -> Any:
 def _at_least(value: int, least: int, flag: str) -> None:
     if value < least:
         raise UsageError(f"{flag} {value}", "too few", f"write {flag} {least} or more")
-
-
-def _save(picture: Any, path: Path) -> None:
-    import io
-
-    from amalgan import files
-
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    files.write_bytes(path, content.getvalue())
-
-
-def _open_for_writing(path: Path) -> Any:
-    from amalgan import files
-
-    with files.explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
 
 
 def _wrote(a: argparse.Namespace, what: str, path: Path) -> dict[str, Any]:

@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from amalgan import __version__, exhibits, files, recipes, report, runs
+from amalgan import __version__, exhibits, files, modalities, recipes, report, runs
 from amalgan.data import Data
-from amalgan.data import open as open_data
 from amalgan.errors import UsageError
 from amalgan.jobs import Job, Pace, Progress, is_left, job_of, one_after_another, parts, side_by_side
-from amalgan.metrics.evaluate import METRICS, Reference, reference
-from amalgan.metrics.features import Features
-from amalgan.verdict import UNRANKED, Scores, clearly_best, interval, number, table, told, verdict
+from amalgan.modalities import Modality
+from amalgan.signatures import parameters
+from amalgan.verdict import Scores, clearly_best, interval, number, table, told, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 DEFAULT = ("vae", "gan", "vaegan")
 ALIKE = ("latent", "width", "batch")  # what makes networks and budgets the same
-IN_TERMINAL = (
-    "pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "modes", "quality", "memorisation"
-)  # fmt: skip
 
 
 class Comparison:
@@ -84,14 +80,13 @@ def compare(
     *,
     seeds: int | Sequence[int] = 3,
     steps: int | None = None,
-    images: int | None = None,
+    examples: int | None = None,
     minutes: float | None = None,
-    same: Literal["images", "seconds"] = "images",
+    same: Literal["examples", "seconds"] = "examples",
     out: str | Path = "comparison",
     jobs: int | None = None,
     split: str = "test",
     n: int = 5000,
-    features: Features | None = None,
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
@@ -109,27 +104,31 @@ def compare(
         data: anything `amalgan.data.open` takes, or a Data.
         recipes: two or more names; one alone is held against floors and ceilings only.
         seeds: how many (0, 1, ...), or which; below 2 nothing can be said with an interval.
-        steps, images, minutes: the budget of each run, at most one of them; 10,000 steps by default.
-        same: what is the same for all where the budget is in minutes: "images" seen, so many that the slowest recipe's
-            run takes `minutes`; or "seconds", so that each recipe sees as many images as it can.
+        steps, examples, minutes: the budget of each run, at most one of them; 10,000 steps by default.
+        same: what is the same for all where the budget is in minutes: "examples" seen, so many that the slowest recipe's
+            run takes `minutes`; or "seconds", so that each recipe sees as many as it can.
         out: the folder; one that holds a comparison of the same data and budget is completed.
         jobs: runs side by side; by default one for each core; 1 on an accelerator and for data that no path leads to.
         split: "test", or "validation" while settings are chosen.
         n: real and generated items to judge with.
-        features: the feature network to judge with; by default what `metrics.features.choose` finds for the data.
         device, threads, precision, clip: as for `amalgan.train`.
-        data_options: passed to `amalgan.data.open`.
+        data_options: passed to the modality's `open`.
         progress: told how far it is.
-        arguments: of the recipes; each goes to the recipes that know it.
+        arguments: of the recipes, each goes to the recipes that know it; and of the modality's `reference`, such as
+            `features` for images.
 
     Raises:
         UsageError: an argument that no recipe knows, no budget or two, or a folder with another comparison.
         Interrupted: after Ctrl-C; the same call goes on.
     """
     names, numbers, folder = _names(recipes), _seeds(seeds), Path(out)
+    modality = _modality(names)
+    judging = {name: arguments.pop(name) for name in parameters(modality.reference) if name in arguments}
+    again_flags = {name: value for name, value in judging.items() if isinstance(value, str | Path)}
+    judging = modality.ready(**judging)
     settings = alike(names, arguments)
-    budget = _budget(steps, images, minutes, same)
-    opened = data if isinstance(data, Data) else open_data(data, **(data_options or {}))
+    budget = _budget(steps, examples, minutes, same)
+    opened = data if isinstance(data, Data) else modality.open(data, **(data_options or {}))
     origin = _origin(data, data_options)
     lanes = _lanes(jobs, device, origin, len(names) * len(numbers))
     if lanes > 1 and threads is None:
@@ -149,7 +148,7 @@ def compare(
             pace.left(f"training {job.name}", job.prepared.estimate)
     try:
         with pace.doing_it("learning to see"):
-            against = reference(opened, split, n, features)
+            against = modality.reference(opened, split, n, **judging)
         for job in one_after_another(work, pace) if lanes == 1 else side_by_side(work, lanes, pace):
             pace.left(f"training {job.name}", 0.0)
             with pace.doing_it(f"judging {job.name}"):
@@ -166,7 +165,7 @@ def compare(
                    "clip": clip, "jobs": jobs}  # fmt: skip
         defaults = {name: p.default for name, p in inspect.signature(compare).parameters.items()}
         changed = {name: value for name, value in options.items() if value != defaults[name]}
-        again = command(data, names, seeds, budget, **(data_options or {}), **arguments, **changed, out=out)
+        again = command(data, names, seeds, budget, **(data_options or {}), **arguments, **again_flags, **changed, out=out)
         results = collect(opened, work, against, budget, again, folder, lanes)
         files.write_json(folder / "results.json", results)
         report.write(folder)
@@ -178,7 +177,7 @@ def single(folder: str | Path, n: int = 5000, data: Any = None) -> dict[str, Any
     run = runs.load(folder, data)
     if not run.finished:
         raise UsageError(f"a report of {folder}", "the run is not finished", f"amalgan resume {folder}")
-    against = reference(run.data, "test", n)
+    against = modalities.of(run.spec.modality).reference(run.data, "test", n)
     job = Job(runs.Prepared(run.folder, run.record, run.data))
     job.judge(against)
     budget = {"unit": "steps", "amount": run.steps}
@@ -231,7 +230,7 @@ def _prepare(
             left = any(is_left(folder / "runs" / f"{name}-{seed}") for seed in seeds)
             prepared[name] = runs.prepare(name, opened, seed=seeds[0], timed=left, **given, **options, **settings[name])
             prepared[name].record["data"] |= origin
-    if budget.get("same") == "images":  # the slowest recipe sets the steps, or those that are there already
+    if budget.get("same") == "examples":  # the slowest recipe sets the steps, or those that are there already
         common = min(plan["steps"].values(), default=min(p.steps for p in prepared.values()))
         for p in prepared.values():
             p.record["steps"] = common
@@ -252,6 +251,14 @@ def _names(recipe_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _modality(names: Sequence[str]) -> Modality:
+    kinds = {name: recipes.modality(name) for name in names}
+    if len(set(kinds.values())) > 1:
+        found = ", ".join(f"{name} of {kind.names[0]}" for name, kind in kinds.items())
+        raise UsageError("a comparison", found, "compare recipes of one kind of data")
+    return kinds[names[0]]
+
+
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
@@ -259,23 +266,23 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _budget(steps: int | None, images: int | None, minutes: float | None, same: str) -> dict[str, Any]:
+def _budget(steps: int | None, examples: int | None, minutes: float | None, same: str) -> dict[str, Any]:
     """The budget of each run as unit and amount; for minutes also what they hold the same."""
-    asked = {"steps": steps, "images": images, "minutes": minutes}
+    asked = {"steps": steps, "examples": examples, "minutes": minutes}
     given = {unit: amount for unit, amount in asked.items() if amount is not None} or {"steps": runs.DEFAULT_STEPS}
     if len(given) > 1:
         raise UsageError("a budget", " and ".join(f"--{unit}" for unit in given), "write one of them")
     ((unit, amount),) = given.items()
     if not (math.isfinite(amount) and amount > 0):
         raise UsageError("a budget", f"--{unit} {amount}", f"write --{unit} greater than 0")
-    if same not in ("images", "seconds"):
-        raise UsageError("a budget", f"the same {same}", "write --same images or --same seconds")
+    if same not in ("examples", "seconds"):
+        raise UsageError("a budget", f"the same {same}", "write --same examples or --same seconds")
     return {"unit": unit, "amount": amount} | ({"same": same} if unit == "minutes" else {})
 
 
 def _steps(budget: dict[str, Any], arguments: dict[str, Any]) -> int | None:
-    """Steps of a budget in steps or images; None for minutes, which need timing."""
-    if budget["unit"] == "images":
+    """Steps of a budget in steps or examples; None for minutes, which need timing."""
+    if budget["unit"] == "examples":
         return math.ceil(budget["amount"] / arguments["batch"])
     return int(budget["amount"]) if budget["unit"] == "steps" else None
 
@@ -328,14 +335,14 @@ def _flags(arguments: dict[str, Any]) -> list[str]:
 
 
 def collect(
-    data: Data, jobs: Sequence[Job], against: Reference, budget: dict[str, Any], again: str, folder: Path, lanes: int
+    data: Data, jobs: Sequence[Job], against: Any, budget: dict[str, Any], again: str, folder: Path, lanes: int
 ) -> dict[str, Any]:
     """The content of results.json: rows of every run, their summary, the verdict, and what is needed to read them."""
     names = tuple(dict.fromkeys(job.recipe for job in jobs))
     rows = [{"recipe": job.recipe, "seed": job.seed, **row} for job in jobs for row in job.rows]
     failed = {name: [job.seed for job in jobs if job.recipe == name and job.outcome == "failed"] for name in names}
     failed = {name: seeds for name, seeds in failed.items() if seeds}
-    record = jobs[0].prepared.record
+    record, modality = jobs[0].prepared.record, modalities.of(data.spec.modality)
     return {
         "format": FORMAT,
         "data": {
@@ -354,9 +361,7 @@ def collect(
         "judged": {
             "split": against.split,
             "n": against.n,
-            "features": against.eyes.name,
-            "features_fingerprint": against.eyes.fingerprint,
-            "features_accuracy": exhibits.plain(against.eyes.accuracy),
+            **modality.looked_with(against),
         },
         "machine": {
             "amalgan": __version__,
@@ -382,13 +387,13 @@ def collect(
             for job in jobs
         ],
         "rows": rows,
-        "summary": summary(rows, failed),
+        "summary": summary(rows, failed, modality),
         "failed": failed,
-        "verdict": asdict(verdict(rows, names, failed)),
+        "verdict": asdict(verdict(rows, names, failed, modality)),
     }
 
 
-def summary(rows: Sequence[dict[str, Any]], failed: dict[str, list[int]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[dict[str, Any]], failed: dict[str, list[int]], modality: Modality) -> list[dict[str, Any]]:
     """One entry for each metric, prior and recipe: mean, 95 % interval over seeds, anchors, whether clearly best.
 
     `low` and `high` are None with one seed. Of each recipe only its own prior competes: the fitted one if it has one.
@@ -398,11 +403,11 @@ def summary(rows: Sequence[dict[str, Any]], failed: dict[str, list[int]]) -> lis
     for prior in ("", "fitted", "standard"):
         of_prior = table([row for row in rows if (row["prior"] or "") == prior], prior)
         for metric, scores in of_prior.items():
-            best = None if metric in UNRANKED else clearly_best(competing[metric], failed)
+            best = None if metric in modality.unranked else clearly_best(competing[metric], failed)
             for recipe, s in scores.items():
                 competes = competing[metric][recipe].prior == s.prior
                 entries.append(_entry(s, best == recipe and competes, rows))
-    order = {name: i for i, name in enumerate(METRICS)}
+    order = {name: i for i, name in enumerate(modality.metrics)}
     return sorted(entries, key=lambda entry: order.get(entry["metric"], len(order)))
 
 
@@ -437,7 +442,7 @@ def printed(results: dict[str, Any]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in ("", "floor", *names, "ceiling"):
         made.add_column(title, justify="left" if not title else "right", no_wrap=not title)
-    for metric in IN_TERMINAL:
+    for metric in modalities.of(results["data"]["modality"]).in_terminal:
         of_metric = [e for e in entries if e["metric"] == metric]
         priors = list(dict.fromkeys(e["prior"] for e in of_metric))
         own = {e["recipe"]: _own(of_metric, e["recipe"]) for e in of_metric}

@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -201,3 +202,18 @@ def _ticks(low: float, high: float, logarithmic: bool, about: int = 4) -> list[t
 
 def _svg(width: int, height: int, alt: str, inside: str) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">{inside}</svg>'
+
+
+# Frames
+
+
+def figure(name: str, colour: str, drawn: str, aside: str = "") -> str:
+    """A picture with its caption, in a recipe's colour."""
+    more = f" <i>{escape(aside)}</i>" if aside else ""
+    caption = f'<span class="chip {colour}"></span><b>{escape(name)}</b>{more}'
+    return f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>"
+
+
+def colour_of(results: dict[str, Any], name: str) -> str:
+    """The class of a recipe's colour on the page of these results."""
+    return f"r{list(results['recipes']).index(name) % 6}"

@@ -22,10 +22,9 @@ from typing import Any, Protocol
 
 import torch
 
-from amalgan import exhibits, files, runs
+from amalgan import exhibits, files, modalities, runs
 from amalgan.data import Data
 from amalgan.errors import AmalganError, UsageError
-from amalgan.metrics.evaluate import Reference
 from amalgan.training.trainer import Diverged
 
 POLL = 0.2  # seconds between two looks at processes
@@ -96,7 +95,7 @@ class Job:
         if not (self.folder / "recipe.json").is_file():
             files.write_json(self.folder / "recipe.json", self.prepared.record)
 
-    def judge(self, against: Reference) -> None:
+    def judge(self, against: Any) -> None:
         """Measure the finished run; one that diverged, or whose samples are not finite, has failed."""
         if (self.folder / "failed.json").is_file():
             self._failed(str(files.read_json(self.folder / "failed.json", self.name)["reason"]))
@@ -114,7 +113,7 @@ class Job:
         networks = run.model.networks
         self.cost = {
             "steps": last["step"],
-            "images": last["images"],
+            "examples": last["examples"],
             "seconds": last["seconds"],
             "cpu_seconds": last["cpu_seconds"],
             "peak_memory_bytes": files.read_json(cost, self.name)["peak_memory_bytes"] if cost.is_file() else None,
@@ -347,7 +346,7 @@ def parts(
     pixels = math.prod(data.spec.shape) / 1024
     n = min(n, len(data.test))
     parts = {f"timing {name}": 2.0 for name in names}
-    parts["learning to see"] = 5 + 20 * min(1.0, pixels) if data.spec.modality == "images" else 1.0
+    parts["learning to see"] = modalities.of(data.spec.modality).judging_seconds(data)
     for seed in seeds:
         for name in names:
             count = steps[name]

@@ -14,12 +14,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
+from amalgan import modalities, signatures
 from amalgan.errors import UsageError
 
 if TYPE_CHECKING:
     from amalgan.data import Spec
+    from amalgan.modalities import Modality
     from amalgan.models.likelihoods import Likelihood
     from amalgan.objectives import Objective
     from amalgan.training import Plan
@@ -208,6 +210,7 @@ def vaegan(
 
 
 RECIPES: dict[str, Callable[..., Plan]] = {"ae": ae, "vae": vae, "gan": gan, "vaegan": vaegan}
+TAKES: dict[str, str] = {}  # the modality of each recipe, where it is not images and points
 
 RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
     "latent": (1, 4096),
@@ -241,6 +244,16 @@ def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
     return made
 
 
+def modality(recipe: str) -> Modality:
+    """The kind of data that a recipe takes.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    parameters(recipe)
+    return modalities.of(TAKES.get(recipe, "images"))
+
+
 def parameters(recipe: str) -> dict[str, inspect.Parameter]:
     """The keyword arguments of a recipe, in order.
 
@@ -249,13 +262,7 @@ def parameters(recipe: str) -> dict[str, inspect.Parameter]:
     """
     if recipe not in RECIPES:
         raise UsageError("a recipe", repr(recipe), f"write one of {', '.join(RECIPES)}")
-    named = inspect.signature(RECIPES[recipe]).parameters.values()
-    return {p.name: p for p in named if p.kind is p.KEYWORD_ONLY}
-
-
-def choices(annotation: str) -> tuple[str, ...]:
-    """The words an argument may take, () for numbers."""
-    return get_args({"LikelihoodName": LikelihoodName, "Game": Game, "Form": Form, "Sees": Sees}.get(annotation))
+    return signatures.parameters(RECIPES[recipe])
 
 
 def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +276,7 @@ def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise UsageError(f"{name}={value!r} for {recipe}", "no such argument", f"write one of {', '.join(known)}")
         annotation = str(known[name].annotation)
-        words = choices(annotation)
+        words = signatures.choices(RECIPES[recipe], known[name])
         if words:
             if value not in words:
                 raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")

@@ -8,39 +8,19 @@ RUN/log.jsonl for the curves.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from amalgan import exhibits, files
-from amalgan.drawing import curves, embedded, grid, intervals, scatter
+from amalgan import exhibits, files, modalities
+from amalgan.drawing import colour_of, curves, intervals
 from amalgan.errors import UsageError
-from amalgan.metrics.evaluate import METRICS
-from amalgan.verdict import NAMES, RULES, interval, number, spread
+from amalgan.modalities import Modality, Page
+from amalgan.verdict import interval, number, rules, spread
 
 LIMIT = 3_000_000  # bytes of the page
-LEVELS = (
-    (36, 10, 4),
-    (25, 8, 3),
-    (16, 6, 2),
-    (9, 5, 1),
-    (4, 3, 1),
-)  # samples, pairs, interpolations: until the page fits
-GROUPS = {
-    "Reconstruction and likelihood": (
-        "pixel_mse", "frechet_reconstruction", "nll", "elbo", "distortion", "kl", "active_units"
-    ),
-    "Samples": (
-        "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "quality",
-        "reverse_kl", "jsd",
-    ),
-    "Repetition and copying": ("uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"),
-}  # fmt: skip
+LEVELS = 5  # of showing less, until the page fits
 TERMS = {
     "reconstruction": "−log p(x|z), nats per example: what the decoder misses.",
     "kl": "KL(q(z|x) || p(z)), nats per example: what a code costs.",
@@ -50,7 +30,7 @@ TERMS = {
     "similarity": "Distance between the judge's features of an image and of its reconstruction.",
 }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # what a browser may load for the page
-IN_LOG = {"step", "images", "weights", "seconds", "cpu_seconds"}  # what a log line holds beside the terms
+IN_LOG = {"step", "examples", "weights", "seconds", "cpu_seconds"}  # what a log line holds beside the terms
 
 
 def write(folder: str | Path) -> Path:
@@ -79,10 +59,11 @@ def write(folder: str | Path) -> Path:
 
 def render(results: dict[str, Any], folder: Path) -> str:
     """The page as text, with as many pictures as fit."""
-    shown = {name: exhibits.read_pictures(folder / run["folder"]) for name, run in _shown(results).items()}
-    page = ""
-    for level in LEVELS:
-        page = _page(results, folder, shown, level)
+    runs = _shown(results)
+    kept = {name: exhibits.read_exhibits(folder / run["folder"]) for name, run in runs.items()}
+    seed, page = next(iter(runs.values()))["seed"], ""
+    for level in range(LEVELS):
+        page = _page(folder, Page(results, kept, seed, level))
         if len(page.encode()) < LIMIT:
             break
     return page
@@ -91,25 +72,11 @@ def render(results: dict[str, Any], folder: Path) -> str:
 # The page
 
 
-def _page(
-    results: dict[str, Any], folder: Path, shown: dict[str, dict[str, Tensor]], level: tuple[int, int, int]
-) -> str:
-    samples, pairs, lines = level
-    points = results["data"]["modality"] == "points"
-    pictures: list[tuple[str, str, str]] = []
-    if any(shown.values()):
-        pictures += [
-            ("samples", "Samples", _samples(results, shown, samples)),
-            ("reconstructions", "Reconstructions", _reconstructions(results, shown, pairs)),
-        ]
-        if not points:
-            pictures += [
-                ("interpolations", "Between two images", _interpolations(results, shown, lines)),
-                ("neighbours", "Nearest training images", _neighbours(results, shown, pairs)),
-            ]
+def _page(folder: Path, shown: Page) -> str:
+    results = shown.results
     sections = [
         ("numbers", "The numbers", _numbers(results)),
-        *pictures,
+        *_modality(results).sections(shown),
         ("curves", "Training", _curves(results, folder)),
         ("cost", "Time and memory", _cost(results)),
         ("data", "Data", _data(results)),
@@ -143,7 +110,7 @@ def _head(results: dict[str, Any]) -> str:
     cards = []
     for j in verdict["judgements"]:
         title = "If you need both" if j["question"] == "both" else f"For {j['question']}"
-        colour = _colour(results, j["winner"]) if j["winner"] else "none"
+        colour = colour_of(results, j["winner"]) if j["winner"] else "none"
         sentence = j["sentence"].partition(": ")[2]
         for start in (f"{j['answer']}. ", f"{j['answer']}, "):
             sentence = sentence.removeprefix(start)
@@ -164,11 +131,11 @@ def _head(results: dict[str, Any]) -> str:
 
 
 def _budget(results: dict[str, Any]) -> str:
-    budget, images = results["budget"], [run["images"] for run in results["runs"] if "images" in run]
+    budget, seen = results["budget"], [run["examples"] for run in results["runs"] if "examples" in run]
     amount = f"{budget['amount']:,g}" if budget["unit"] == "minutes" else f"{int(budget['amount']):,}"
     text = f"{amount} {budget['unit']} a run"
-    if budget["unit"] != "images" and images and max(images) == min(images):
-        text += f", {max(images):,} {results['data']['modality']} seen"
+    if budget["unit"] != "examples" and seen and max(seen) == min(seen):
+        text += f", {max(seen):,} {results['data']['modality']} seen"
     return text
 
 
@@ -178,22 +145,26 @@ def _budget(results: dict[str, Any]) -> str:
 def _numbers(results: dict[str, Any]) -> str:
     entries, names = results["summary"], list(results["recipes"])
     charts = []
-    for metric in ("pixel_mse", "frechet", "coverage"):
+    for metric in _modality(results).charts:
         own = _own(results, metric)
         if own:
             bounds = [(e, interval(e)) for e in own]
-            rows = [(e["recipe"], _colour(results, e["recipe"]), e["values"], i.low, i.high) for e, i in bounds]
-            alt = f"{_label(metric)}: " + ", ".join(f"{e['recipe']} {number(e['value'])}" for e in own)
+            rows = [(e["recipe"], colour_of(results, e["recipe"]), e["values"], i.low, i.high) for e, i in bounds]
+            alt = f"{_label(results, metric)}: " + ", ".join(f"{e['recipe']} {number(e['value'])}" for e in own)
             drawn = intervals(rows, own[0]["floor"], own[0]["ceiling"], alt, own[0]["unit"] == "share")
             better = f"{own[0]['better']} is better"
-            charts.append(f"<figure><figcaption><b>{_label(metric)}</b> <i>{better}</i></figcaption>{drawn}</figure>")
+            charts.append(
+                f"<figure><figcaption><b>{_label(results, metric)}</b> <i>{better}</i></figcaption>{drawn}</figure>"
+            )
     body = []
-    for group, metrics in GROUPS.items():
+    for group, metrics in _modality(results).groups.items():
         known = [m for m in metrics if any(e["metric"] == m for e in entries)]
         if known:
             body.append(f'<tr class="group"><th colspan="{len(names) + 3}" scope="colgroup">{group}</th></tr>')
             body += [_metric_row(results, metric) for metric in known]
-    heads = "".join(f'<th scope="col"><span class="chip {_colour(results, n)}"></span>{escape(n)}</th>' for n in names)
+    heads = "".join(
+        f'<th scope="col"><span class="chip {colour_of(results, n)}"></span>{escape(n)}</th>' for n in names
+    )
     several = len(results["seeds"]) > 1
     about = "Mean ± half of the 95 % interval over seeds. " if several else "One seed: no intervals. "
     about += "<b>Bold</b>: clearly better than every other. " if len(names) > 1 else ""
@@ -213,7 +184,8 @@ def _numbers(results: dict[str, Any]) -> str:
 def _metric_row(results: dict[str, Any], metric: str) -> str:
     own = {e["recipe"]: e for e in _own(results, metric)}
     some = next(iter(own.values()))
-    meaning = METRICS[metric].meaning if metric in METRICS else ""
+    known = _modality(results).metrics
+    meaning = known[metric].meaning if metric in known else ""
     count = "" if some["n"] == results["judged"]["n"] else f"n = {some['n']:,}"
     notes = [
         n.partition(" as ")[0]
@@ -224,7 +196,7 @@ def _metric_row(results: dict[str, Any], metric: str) -> str:
     arrow = "↓" if some["better"] == "lower" else "↑"
     cells = "".join(_cell(results, metric, own.get(name), name) for name in results["recipes"])
     return (
-        f'<tr><th scope="row"><b>{_label(metric)}</b> {arrow} <i>{escape(about)}</i><p>{escape(meaning)}</p></th>'
+        f'<tr><th scope="row"><b>{_label(results, metric)}</b> {arrow} <i>{escape(about)}</i><p>{escape(meaning)}</p></th>'
         f'<td class="soft">{number(some["floor"])}</td>{cells}<td class="soft">{number(some["ceiling"])}</td></tr>'
     )
 
@@ -254,124 +226,9 @@ def _own(results: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     return [mine[name] for name in results["recipes"] if name in mine]
 
 
-def _label(metric: str) -> str:
-    name = NAMES.get(metric, metric.replace("_", " "))
+def _label(results: dict[str, Any], metric: str) -> str:
+    name = _modality(results).labels.get(metric, metric.replace("_", " "))
     return escape(name[:1].upper() + name[1:])
-
-
-# Pictures
-
-
-def _samples(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count: int) -> str:
-    real = next(pictures["real"] for pictures in shown.values() if pictures)
-    draw = _drawer(results, real, count)
-    figures = [_figure("Real data", "real", draw(real, "real", "real data, held out"))]
-    standard = []
-    for name, pictures in shown.items():
-        colour = _colour(results, name)
-        if not pictures:
-            figures.append(_figure(name, colour, '<p class="failed">No finished run.</p>'))
-            standard.append("<div></div>")
-            continue
-        fitted = "samples_standard" in pictures
-        drawn = draw(pictures["samples"], colour, f"samples of {name}")
-        figures.append(_figure(name, colour, drawn, "fitted prior" if fitted else "N(0, I)"))
-        if fitted:
-            drawn = draw(pictures["samples_standard"], colour, f"samples of {name} from the standard normal prior")
-            standard.append(_figure(name, colour, drawn, "N(0, I)"))
-        else:
-            standard.append("<div></div>")
-    seed = next(iter(_shown(results).values()))["seed"]
-    amount = f"{len(real):,} points" if real.dim() == 2 else f"the first {len(real[:count])}"
-    text = f'<p class="lead">Not picked: {amount} of each model of seed {seed}, from the same noise.</p>'
-    text += f'<div class="figures">{"".join(figures)}</div>'
-    if any("figure" in part for part in standard):
-        why = (
-            "<div><h3>The same models from N(0,&nbsp;I)</h3><p>A trained encoder rarely fills the standard normal. "
-            "Where these look worse than those above, the fault is the prior's, not the decoder's.</p></div>"
-        )
-        text += f'<div class="figures again">{why}{"".join(standard)}</div>'
-    return text
-
-
-def _drawer(results: dict[str, Any], real: Tensor, count: int) -> Callable[[Tensor, str, str], str]:
-    """How one set of samples becomes a picture."""
-    if real.dim() == 2:
-        reach = 1.1 * float(real[:, :2].abs().max())
-        return lambda x, colour, alt: scatter(x, reach, colour, alt)
-    columns = max(1, math.isqrt(count))
-    return lambda x, colour, alt: embedded(grid(x[:count], columns), f"{len(x[:count])} {alt}", _crisp(x))
-
-
-def _reconstructions(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count: int) -> str:
-    able = {name: p for name, p in shown.items() if "reconstructions" in p}
-    if not able:
-        return ""
-    originals = next(iter(able.values()))["originals"]
-    if originals.dim() == 2:
-        draw = _drawer(results, originals, count)
-        figures = [_figure("Originals", "real", draw(originals, "real", "held-out points"))]
-        for name, p in able.items():
-            colour = _colour(results, name)
-            figures.append(_figure(name, colour, draw(p["reconstructions"], colour, f"reconstructions of {name}")))
-        return f'<div class="figures">{"".join(figures)}</div>'
-    rows = [("Originals", "real", originals)]
-    rows += [(name, _colour(results, name), p["reconstructions"]) for name, p in able.items()]
-    lead = '<p class="lead">Held-out images, and below each what comes back through the code.</p>'
-    return lead + _strips(rows, count, "held-out images" if len(rows) == 1 else "")
-
-
-def _strips(rows: Sequence[tuple[str, str, Tensor]], count: int, alt: str = "") -> str:
-    drawn = ""
-    for name, colour, x in rows:
-        picture = embedded(grid(x[:count], count), f"{name}: a row of {len(x[:count])} images {alt}".strip(), _crisp(x))
-        drawn += f'<div class="strip"><span><span class="chip {colour}"></span>{escape(name)}</span>{picture}</div>'
-    return f'<div class="strips" style="--tiles:{count}">{drawn}</div>'
-
-
-def _interpolations(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], lines: int) -> str:
-    figures = []
-    for name, pictures in shown.items():
-        if "interpolations" in pictures:
-            x = pictures["interpolations"][:lines]
-            drawn = embedded(
-                grid(x.flatten(0, 1), x.shape[1]), f"{len(x)} interpolations of {name}, one a row", _crisp(x[0])
-            )
-            way = "between the codes of two held-out images" if "originals" in pictures else "between two noises"
-            figures.append(_figure(name, _colour(results, name), drawn, way))
-    lead = (
-        '<p class="lead">A good code changes from one thing into another through things that could be real. '
-        "Look for double exposures in the middle of a row.</p>"
-    )
-    return f'{lead}<div class="figures broad">{"".join(figures)}</div>' if figures else ""
-
-
-def _neighbours(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count: int) -> str:
-    parts = []
-    for name, pictures in shown.items():
-        if "nearest" in pictures:
-            made, training = pictures["nearest"][:count], pictures["nearest_training"][:count]
-            both = grid(torch.cat([made, training]), count)
-            alt = f"samples of {name} above, the nearest training image of each below"
-            picture = embedded(both, alt, _crisp(made))
-            label = f'<span><span class="chip {_colour(results, name)}"></span>{escape(name)}</span>'
-            parts.append(f'<div class="strip">{label}{picture}</div>')
-    lead = (
-        f'<p class="lead">Of {exhibits.SEARCHED} samples of each model the {count} that come closest to a training '
-        "image (above), and that image (below). Pairs that are the same in every stroke are copies; pairs that are "
-        "merely alike are not.</p>"
-    )
-    return f'{lead}<div class="strips" style="--tiles:{count}">{"".join(parts)}</div>' if parts else ""
-
-
-def _figure(name: str, colour: str, drawn: str, aside: str = "") -> str:
-    more = f" <i>{escape(aside)}</i>" if aside else ""
-    caption = f'<span class="chip {colour}"></span><b>{escape(name)}</b>{more}'
-    return f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>"
-
-
-def _crisp(x: Tensor) -> bool:
-    return max(x.shape[-2:]) <= 16
 
 
 # Training
@@ -386,7 +243,7 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
     terms = dict.fromkeys(
         t for runs in logs.values() for lines in runs for line in lines for t in line if t not in IN_LOG
     )
-    last = max((lines[-1]["images"] for runs in logs.values() for lines in runs), default=0)
+    last = max((lines[-1]["examples"] for runs in logs.values() for lines in runs), default=0)
     unit = f"{results['data']['modality']} seen"
     figures = []
     for term in terms:
@@ -394,20 +251,20 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
         weights = []
         for name, seeds in logs.items():
             each = [
-                [(line["images"], line[term]) for line in lines if isinstance(line.get(term), float | int)]
+                [(line["examples"], line[term]) for line in lines if isinstance(line.get(term), float | int)]
                 for lines in seeds
             ]
             each = [points for points in each if points]
             if each:
                 weights.append(f"{name} × {number(seeds[0][-1].get('weights', {}).get(term, 1.0))}")
-                drawn += [(_colour(results, name), points, False) for points in each] if len(each) > 1 else []
-                drawn.append((_colour(results, name), _mean(each), True))
+                drawn += [(colour_of(results, name), points, False) for points in each] if len(each) > 1 else []
+                drawn.append((colour_of(results, name), _mean(each), True))
         if drawn:
             alt = f"{term} over training, {', '.join(weights)}"
             about = f"<p>{escape(TERMS.get(term, ''))}</p>"
             caption = f"<figcaption><b>{escape(term)}</b> <i>{escape(' · '.join(weights))}</i>{about}</figcaption>"
             figures.append(f"<figure>{caption}{curves(drawn, last, alt, unit)}</figure>")
-    legend = "".join(f'<span><span class="chip {_colour(results, n)}"></span>{escape(n)}</span>' for n in logs)
+    legend = "".join(f'<span><span class="chip {colour_of(results, n)}"></span>{escape(n)}</span>' for n in logs)
     lead = "Every term under its own name, unweighted; the weights beside it are those of the last step. "
     lead += "Thin: seeds; thick: their mean." if len(results["seeds"]) > 1 else ""
     return (
@@ -425,7 +282,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
             found.append(json.loads(line))
         except ValueError:
             continue
-    return [line for line in found if isinstance(line, dict) and "images" in line]
+    return [line for line in found if isinstance(line, dict) and "examples" in line]
 
 
 def _mean(each: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
@@ -442,7 +299,7 @@ def _cost(results: dict[str, Any]) -> str:
     rows = []
     for name in results["recipes"]:
         runs = [r for r in results["runs"] if r["recipe"] == name and "seconds" in r]
-        chip = f'<th scope="row"><span class="chip {_colour(results, name)}"></span>{escape(name)}</th>'
+        chip = f'<th scope="row"><span class="chip {colour_of(results, name)}"></span>{escape(name)}</th>'
         if not runs:
             rows.append(f'<tr>{chip}<td colspan="6" class="failed">no finished run</td></tr>')
             continue
@@ -450,7 +307,7 @@ def _cost(results: dict[str, Any]) -> str:
         peaks = [r["peak_memory_bytes"] for r in runs if r["peak_memory_bytes"]]
         memory = f"{max(peaks) / 2**20:,.0f} MiB" if peaks else "–"
         parts = ", ".join(f"{part} {count:,}" for part, count in runs[0]["parameters"].items())
-        speed = mean("images") / max(1e-9, mean("seconds"))
+        speed = mean("examples") / max(1e-9, mean("seconds"))
         rows.append(
             f"<tr>{chip}<td>{_duration(mean('seconds'))}</td><td>{_duration(mean('cpu_seconds'))}</td><td>{mean('steps'):,.0f}</td>"
             f'<td>{number(speed)}</td><td>{memory}</td><td class="text">{escape(parts)}</td></tr>'
@@ -532,10 +389,18 @@ def _setting(value: Any) -> str:
 
 
 def _rules(results: dict[str, Any]) -> str:
-    return f"<ol>{''.join(f'<li>{escape(rule)}</li>' for rule in RULES)}</ol>" if len(results["recipes"]) > 1 else ""
+    return (
+        f"<ol>{''.join(f'<li>{escape(rule)}</li>' for rule in rules(_modality(results)))}</ol>"
+        if len(results["recipes"]) > 1
+        else ""
+    )
 
 
 # Small things
+
+
+def _modality(results: dict[str, Any]) -> Modality:
+    return modalities.of(results["data"]["modality"])
 
 
 def _shown(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -550,10 +415,6 @@ def _shown(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
         mine.sort(key=lambda run: (run["outcome"] != "done", run["seed"] != common))
         found[name] = mine[0]
     return found
-
-
-def _colour(results: dict[str, Any], name: str) -> str:
-    return f"r{list(results['recipes']).index(name) % 6}"
 
 
 STYLE = """

@@ -29,10 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amalgan import __version__, files, noise, recipes
-from amalgan.data import Data, Spec, show
-from amalgan.data import open as open_data
+from amalgan import __version__, files, modalities, noise, recipes
+from amalgan.data import Data, Spec
 from amalgan.errors import AmalganError, UsageError
+from amalgan.metrics.rows import Row
+from amalgan.modalities import Modality
 from amalgan.models.latent import LatentModel
 from amalgan.models.pretrained import from_pretrained, save_pretrained
 from amalgan.training import Plan, Trainer, checkpoints, distributed
@@ -41,7 +42,6 @@ FORMAT = 1
 DEFAULT_STEPS = 10_000
 TICKS, PICTURES = 200, 10  # log lines and pictures in a run
 THREADS = torch.get_num_threads()  # what the environment allows (OMP_NUM_THREADS), before anyone changed it
-PRIOR_EXAMPLES = 60_000  # of the training set that the prior is fitted to
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class Run:
             self.arguments: dict[str, Any] = self.record["arguments"]
             self.seed: int = self.record["seed"]
             self.steps: int = self.record["steps"]
-            described = self.record["spec"]
-            self.spec = Spec(described["modality"], tuple(described["shape"]), tuple(described["classes"]))
+            self.spec = Spec.from_json(self.record["spec"])
         except (KeyError, TypeError) as error:
             raise AmalganError(
                 f"the run {self.folder}", f"recipe.json is damaged: no {error}", "restore it from a copy"
@@ -99,16 +98,17 @@ class Run:
     @cached_property
     def data(self) -> Data:
         """The data it was trained on, opened again."""
+        options = self.record["data"]["options"]
         if isinstance(self._given, Data):
             data = self._given
         elif self._given is not None:
-            data = open_data(self._given, **self.record["data"]["options"])
+            data = self.modality.open(self._given, **options)
         elif self.record["data"]["source"] is None:
             raise UsageError(
                 f"the data of {self.folder}", "it was trained on arrays", "pass them: amalgan.load(folder, data=...)"
             )
         else:
-            data = open_data(self.record["data"]["source"], **self.record["data"]["options"])
+            data = self.modality.open(self.record["data"]["source"], **options)
         if data.fingerprint != self.record["data"]["fingerprint"]:
             raise AmalganError(
                 f"the data of {self.folder}", f"{data.name} has changed since the run began", "train a new run on it"
@@ -126,6 +126,11 @@ class Run:
         return model.eval()
 
     @property
+    def modality(self) -> Modality:
+        """What kind of data it knows."""
+        return modalities.of(self.spec.modality)
+
+    @property
     def finished(self) -> bool:
         return (self.folder / "model" / "config.json").is_file()
 
@@ -134,9 +139,9 @@ class Run:
         path = self.folder / "log.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
-    def sample(self, n: int, seed: int = 0, prior: str = "fitted") -> Tensor:
-        """n samples (n, *shape); sample i is the same for any n."""
-        return self.model.sample(n, seed, prior)
+    def sample(self, n: int, seed: int = 0, **flags: Any) -> Any:
+        """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted" or "standard"."""
+        return self.modality.sample(self.model, n, seed, **flags)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -155,21 +160,26 @@ class Run:
             raise UsageError("decoding", f"z of shape {tuple(z.shape)}", f"give z of shape (B, {self.model.latent})")
         return self.model.decode(z)
 
-    def evaluate(self, split: str = "test", data: Any = None, **options: Any) -> list[Any]:
-        """The run's numbers on a split, with floors and ceilings: see `amalgan.metrics.evaluate`."""
-        from amalgan.metrics.evaluate import evaluate
+    def evaluate(self, split: str = "test", data: Any = None, n: int = 5000, **flags: Any) -> list[Row]:
+        """The run's numbers on a split, with floors and ceilings.
 
-        judged = self.data if data is None else data if isinstance(data, Data) else open_data(data, size=self._size())
+        Arguments:
+            split: test, or validation while settings are chosen.
+            data: other than that it was trained on.
+            n: real and generated examples, fewer where the data are fewer.
+            flags: of the modality's `reference`, such as `features` for images.
+        """
+        judged = self.data if data is None else data if isinstance(data, Data) else self._reopened(data)
         if judged.spec.shape != self.spec.shape:
             raise UsageError(
                 f"judging {self.folder}",
                 f"data of shape {judged.spec.shape}, the model makes {self.spec.shape}",
                 "give data of the same kind and size",
             )
-        return evaluate(self.model, judged, split=split, **options)
+        return self.modality.evaluate(self.model, judged, self.modality.reference(judged, split, n, **flags))
 
-    def _size(self) -> int | None:
-        return self.spec.shape[1] if self.spec.modality == "images" else None
+    def _reopened(self, data: Any) -> Data:
+        return self.modality.reopen(data, self.spec)
 
     def _checked(self, x: Tensor) -> Tensor:
         if tuple(x.shape[1:]) != self.spec.shape:
@@ -213,7 +223,7 @@ def train(
 
     Arguments:
         recipe: ae, vae, gan or vaegan.
-        data: anything `amalgan.data.open` takes, or a Data.
+        data: what the modality of the recipe can open, or a Data.
         steps: the budget; or
         minutes: the budget in wall time, turned into steps by timing a few before it starts.
         seed: of everything random.
@@ -225,7 +235,7 @@ def train(
         checkpoint_seconds: between checkpoints.
         tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
         watcher: called with a Tick now and then.
-        data_options: passed to `amalgan.data.open`.
+        data_options: passed to the modality's `open`.
         arguments: of the recipe.
 
     Raises:
@@ -331,7 +341,7 @@ def prepare(
     checked = recipes.check(recipe, arguments)
     _check_budget(steps, minutes)
     options = data_options or {}
-    opened = data if isinstance(data, Data) else open_data(data, **options, progress=reading)
+    opened = data if isinstance(data, Data) else recipes.modality(recipe).open(data, **options, progress=reading)
     folder = _folder(out, recipe, opened, seed)
     spec = opened.spec
     record = {
@@ -347,7 +357,7 @@ def prepare(
             "notes": opened.notes,
             "sizes": [len(opened.train), len(opened.validation), len(opened.test)],
         },
-        "spec": {"modality": spec.modality, "shape": list(spec.shape), "classes": list(spec.classes)},
+        "spec": spec.to_json(),
         "seed": seed,
         "steps": steps or DEFAULT_STEPS,
         "device": _device(device),
@@ -373,6 +383,7 @@ class Keeper:
     def __init__(self, prepared: Prepared, trainer: Trainer, tensorboard: bool, first: bool) -> None:
         self.folder, self.record, self.data = prepared.folder, prepared.record, prepared.data
         self.trainer, self.first = trainer, first
+        self.modality = modalities.of(prepared.data.spec.modality)
         self.stop = False
         self.began, self.began_cpu, self.start_step = time.perf_counter(), time.process_time(), trainer.step_count
         self.lines: list[str] = []
@@ -436,7 +447,7 @@ class Keeper:
         terms = self.trainer.signals.read()
         line = {
             "step": step,
-            "images": step * self.trainer.plan.batch,
+            "examples": step * self.trainer.plan.batch,
             **terms,
             "weights": weights,
             "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),
@@ -474,10 +485,7 @@ class Keeper:
         if not self.first:
             return
         with self.trainer.averaged_model() as model:
-            made = model.sample(64 if self.data.spec.modality == "images" else 2000, seed=0, prior="standard").cpu()
-        (self.folder / "samples").mkdir(exist_ok=True)
-        with files.explained(self.folder / "samples"):
-            show(made).save(self.folder / "samples" / f"step_{step:08d}.png")
+            self.modality.preview(model, self.folder / "samples" / f"step_{step:08d}")
 
     def _finish(self) -> None:
         if not self.first:
@@ -485,26 +493,19 @@ class Keeper:
         trainer = self.trainer
         with trainer.averaged_model() as model:
             model.eval()
-            examples = torch.arange(min(PRIOR_EXAMPLES, len(self.data.train)))
-            batches = (self.data.train.batch(index, trainer.device)[0] for index in examples.split(500))
-            model.fit_prior(batches, trainer.seed)
+            model.finish(self.data.train, trainer.seed)
             card = _card(self.record, self.folder)
             save_pretrained(model, self.folder / "model", card)
-        if model.fitted is not None:
-            with files.explained(self.folder / "samples"):
-                show(model.sample(64, seed=0).cpu()).save(self.folder / "samples" / "final.png")
+            self.modality.preview(model, self.folder / "samples" / "final")
 
 
 # Small decisions
 
 
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
-    spec = record["spec"]
     with torch.random.fork_rng():
         torch.manual_seed(noise.key(record["seed"], "weights"))
-        plan = recipes.plan(
-            record["recipe"], Spec(spec["modality"], tuple(spec["shape"]), tuple(spec["classes"])), record["arguments"]
-        )
+        plan = recipes.plan(record["recipe"], Spec.from_json(record["spec"]), record["arguments"])
     plan = replace(plan, precision=_precision(record["precision"], plan, record["device"]))
     if plan.batch > len(data.train):
         plan = replace(plan, batch=len(data.train))

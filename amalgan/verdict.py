@@ -8,60 +8,31 @@ recipes a, b the seed's own luck cancels in the paired differences d_i = a_i - b
     a wins                        it beats every other candidate; else there is no clear winner
 
 A winner must beat each of the others, so nothing has to be corrected for having looked at many pairs. With one seed no
-difference has an interval, and nobody wins. `RULES` says all of it in words, for whoever reads a verdict.
+difference has an interval, and nobody wins. `rules` says all of it in words, for whoever reads a verdict.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from amalgan.metrics.intervals import Interval, difference, seed_interval
+from amalgan.modalities import Modality, Question, of
 
-RECONSTRUCTION, SAMPLING = ("pixel_mse", "nll"), ("frechet", "coverage")
-SAMPLING_KNOWN = (
-    "coverage",
-    "quality",
-)  # where the density is known; two coordinates hide modes from a Fréchet distance
-NAMES = {
-    "pixel_mse": "pixel error",
-    "nll": "negative log-likelihood",
-    "frechet": "Fréchet distance",
-    "coverage": "coverage",
-    "quality": "quality",
-    "frechet_reconstruction": "Fréchet distance of reconstructions",
-    "kernel": "kernel distance",
-    "kl": "KL",
-    "elbo": "ELBO",
-    "modes_strict": "modes, strictly",
-    "reverse_kl": "reverse KL",
-    "jsd": "Jensen-Shannon divergence",
-    "memorisation_features": "memorisation in features",
-}
-RATIOS = ("pixel_mse", "frechet")  # of which a percentage makes sense: zero is perfect
-# Prices and checks: more of it, or less, is not simply better, so nobody is best at them.
-UNRANKED = {"kl", "active_units", "uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"}
 RULES = (
     "A number is the mean over seeds; ± is half of its 95 % t-interval over seeds. Every recipe runs on the same "
     "seeds: the same order of the data, and the same initial weights where networks have the same shape.",
     "One recipe is clearly better than another if the 95 % t-interval of their paired differences, seed by seed, "
     "excludes zero. The intervals of two recipes may overlap and their paired difference still be clear.",
-    "Reconstruction is judged by the pixel error, and by the negative log-likelihood where both recipes have one. "
-    "Sampling is judged by the Fréchet distance and the coverage; precision and recall are told beside them. Where the "
-    "density of the data is known, sampling is judged by the coverage and the quality instead. "
-    "“Both” is judged by all of these, among the recipes that can do both.",
+    "“Both” is judged by the metrics of both questions, among the recipes that can do both.",
     "A recipe wins a question if it beats every other one: clearly better in at least one of the question's metrics "
     "and clearly worse in none. Otherwise there is no clear winner. With a single seed there never is one; "
     "a recipe that is the only one able to do a thing needs no seeds for that.",
     "A recipe that failed on any seed does not win: its numbers are those of the survivors. Nor does one whose first "
     "metric is no better than the trivial baseline: it has not learned. (A baseline within a tenth of the floor "
     "decides nothing.)",
-    "Models with an encoder are judged by samples from the prior that was fitted to their codes after training; "
-    "samples from N(0, I) are told beside them.",
-    "The floor is what real data score in the place of the model's output, the ceiling what needs no model at all: the "
-    "mean image for reconstructions, images with shuffled pixels (points with shuffled coordinates) for samples.",
 )
 
 
@@ -152,19 +123,24 @@ Table = dict[str, dict[str, Scores]]  # metric -> recipe -> scores
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a judge looks at: the table of scores, all recipes asked for, and those that failed with the seeds."""
+    """What a judge looks at: the table of scores, all recipes asked for, those that failed with the seeds, and what
+    the modality says of its metrics."""
 
     table: Table
     recipes: tuple[str, ...]
-    failed: dict[str, list[int]] = field(default_factory=dict)
+    failed: dict[str, list[int]]
+    modality: Modality
 
     @property
-    def questions(self) -> dict[str, tuple[str, ...]]:
-        """Question -> the metrics that answer it, the first of them the one that tells whether anything was learned."""
-        return {"reconstruction": RECONSTRUCTION, "sampling": SAMPLING_KNOWN if self.of("quality") else SAMPLING}
+    def questions(self) -> tuple[Question, ...]:
+        return self.modality.questions(tuple(self.table))
 
     def of(self, metric: str) -> dict[str, Scores]:
         return self.table.get(metric, {})
+
+    def name(self, metric: str) -> str:
+        """A metric's name for people."""
+        return self.modality.labels.get(metric, metric.replace("_", " "))
 
 
 def table(rows: Iterable[dict[str, Any]], prior: str = "fitted") -> Table:
@@ -209,7 +185,10 @@ def pairs(evidence: Evidence, a: str, b: str, metrics: Sequence[str]) -> list[Pa
 
 
 def verdict(
-    rows: Iterable[dict[str, Any]], recipes: Sequence[str], failed: dict[str, list[int]] | None = None
+    rows: Iterable[dict[str, Any]],
+    recipes: Sequence[str],
+    failed: dict[str, list[int]] | None = None,
+    modality: Modality | None = None,
 ) -> Verdict:
     """All questions answered, for a comparison or a single run.
 
@@ -217,14 +196,21 @@ def verdict(
         rows: dicts with recipe, seed, metric, value, better ("lower" or "higher"), floor, ceiling, prior.
         recipes: as asked for, finished or not.
         failed: recipe -> the seeds on which it failed.
+        modality: whose questions are asked; images by default.
     """
-    evidence = Evidence(table(rows), tuple(recipes), failed or {})
+    evidence = Evidence(table(rows), tuple(recipes), failed or {}, modality or of("images"))
     if len(evidence.recipes) == 1:
         return _of_one(evidence)
-    reconstruction, sampling = (_judge(evidence, *question) for question in evidence.questions.items())
-    both = _both(evidence)
-    headline = _headline(reconstruction, sampling, both, _behind(evidence))
-    return Verdict(headline, (reconstruction, sampling, both), _cautions(evidence))
+    judgements = [_judge(evidence, question) for question in evidence.questions]
+    if len(judgements) == 1:
+        return Verdict(_headline_of_one(evidence, judgements[0]), tuple(judgements), _cautions(evidence))
+    first, second, both = *judgements, _both(evidence)
+    return Verdict(_headline(evidence, first, second, both), (first, second, both), _cautions(evidence))
+
+
+def rules(modality: Modality) -> tuple[str, ...]:
+    """All rules in words, those of the modality where they belong."""
+    return (*RULES[:2], *modality.rules[:1], *RULES[2:], *modality.rules[1:])
 
 
 def clearly_best(scores: dict[str, Scores], failed: Iterable[str] = ()) -> str | None:
@@ -301,47 +287,48 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 # Answering one question
 
 
-def _judge(evidence: Evidence, question: str, metrics: Sequence[str]) -> Judgement:
+def _judge(evidence: Evidence, question: Question) -> Judgement:
+    metrics, name = question.metrics, question.name
     first = evidence.of(metrics[0])
     able = [r for r in evidence.recipes if r in first]
-    lead = f"For {question}"
+    lead = f"For {name}"
     if not able:
-        return Judgement(question, None, "nothing to judge", f"{lead}: no recipe has a {_name(metrics[0])}.")
-    details = _anchors(question, first) + _others(evidence, question, able)
+        return Judgement(name, None, "nothing to judge", f"{lead}: no recipe has a {evidence.name(metrics[0])}.")
+    details = tuple(_anchors(evidence, question, first) + _others(evidence, question, able))
     eligible = [r for r in able if first[r].learned and not evidence.failed.get(r)]
     if not any(first[r].learned for r in able):
         sentence = f"{lead}: none. Not one recipe is better than the trivial baseline: none has learned."
-        return Judgement(question, None, "none has learned", sentence, tuple(details))
+        return Judgement(name, None, "none has learned", sentence, details)
     if len(able) == 1:
-        return _only(question, able[0], bool(eligible), first[able[0]], details)
+        return _only(evidence, name, able[0], bool(eligible), first[able[0]], details)
     for a in eligible:
         if all(beats(evidence, a, b, metrics) for b in able if b != a):
-            return Judgement(question, a, a, f"{lead}: {a}. {_reasons(evidence, a, able, metrics)}", tuple(details))
+            return Judgement(name, a, a, f"{lead}: {a}. {_reasons(evidence, a, able, metrics)}", details)
     sentence = f"{lead}: no clear winner. {_why_not(evidence, able, metrics)}"
-    return Judgement(question, None, "no clear winner", sentence, tuple(details))
+    return Judgement(name, None, "no clear winner", sentence, details)
 
 
-def _only(question: str, recipe: str, sound: bool, scores: Scores, details: list[str]) -> Judgement:
-    text = f"its {_name(scores.metric)} is {told(scores.interval)}"
+def _only(
+    evidence: Evidence, question: str, recipe: str, sound: bool, scores: Scores, details: tuple[str, ...]
+) -> Judgement:
+    text = f"its {evidence.name(scores.metric)} is {told(scores.interval)}"
     if sound:
-        return Judgement(
-            question, recipe, recipe, f"For {question}: {recipe}, the only one that can; {text}.", tuple(details)
-        )
+        return Judgement(question, recipe, recipe, f"For {question}: {recipe}, the only one that can; {text}.", details)
     sentence = (
         f"For {question}: no clear winner. {recipe} is the only one that can, but it failed on some seeds; {text}."
     )
-    return Judgement(question, None, "no clear winner", sentence, tuple(details))
+    return Judgement(question, None, "no clear winner", sentence, details)
 
 
 def _both(evidence: Evidence) -> Judgement:
-    """Reconstruction and sampling together, by dominance, among the recipes that do both."""
-    one, other = evidence.questions.values()
-    metrics = (*one, *other)
-    able = [r for r in evidence.recipes if r in evidence.of(one[0]) and r in evidence.of(other[0])]
+    """Two questions together, by dominance, among the recipes that do both."""
+    one, other = evidence.questions
+    metrics = (*one.metrics, *other.metrics)
+    able = [r for r in evidence.recipes if r in evidence.of(one.metrics[0]) and r in evidence.of(other.metrics[0])]
     lead = "If you need both"
     if not able:
-        return Judgement("both", None, "none can", f"{lead}: no recipe here both reconstructs and samples.")
-    learned = [r for r in able if evidence.of(one[0])[r].learned and evidence.of(other[0])[r].learned]
+        return Judgement("both", None, "none can", f"{lead}: no recipe here both {one.does} and {other.does}.")
+    learned = [r for r in able if evidence.of(one.metrics[0])[r].learned and evidence.of(other.metrics[0])[r].learned]
     eligible = [r for r in learned if not evidence.failed.get(r)]
     winner = next((a for a in eligible if all(beats(evidence, a, b, metrics) for b in able if b != a)), None)
     if winner is None:
@@ -351,15 +338,15 @@ def _both(evidence: Evidence) -> Judgement:
             sentence = f"{lead}: no clear winner. {_standoff(evidence, able, metrics)}"
         return Judgement("both", None, "no clear winner", sentence)
     reason = _reasons(evidence, winner, able, metrics, brief=True) if len(able) > 1 else "It is the only one that can."
-    rivals = [r for r in evidence.recipes if r not in able and r in evidence.of(other[0])]
+    rivals = [r for r in evidence.recipes if r not in able and r in evidence.of(other.metrics[0])]
     details = []
     for rival in rivals:
-        if beats(evidence, rival, winner, other):
-            details.append(f"The price: {rival}, which cannot reconstruct, makes clearly better samples.")
-        elif beats(evidence, winner, rival, other):
-            details.append(f"Its samples are clearly better than those of {rival}, too.")
+        if beats(evidence, rival, winner, other.metrics):
+            details.append(f"The price: {rival}, which cannot {one.do}, {other.does} clearly better.")
+        elif beats(evidence, winner, rival, other.metrics):
+            details.append(f"It {other.does} clearly better than {rival}, too.")
         else:
-            details.append(f"Its samples and those of {rival} cannot be clearly ranked.")
+            details.append(f"How it {other.does} and how {rival} does cannot be clearly ranked.")
     return Judgement("both", winner, winner, f"{lead}: {winner}. {reason}", tuple(details))
 
 
@@ -370,8 +357,8 @@ def _reasons(evidence: Evidence, winner: str, able: Sequence[str], metrics: Sequ
         if other == winner:
             continue
         found = pairs(evidence, winner, other, metrics)
-        clear = [_name(p.metric) + ("" if brief else f" {_numbers(evidence, p)}") for p in found if p.sign > 0]
-        level = [_name(p.metric) for p in found if p.sign == 0]
+        clear = [evidence.name(p.metric) + ("" if brief else f" {_numbers(evidence, p)}") for p in found if p.sign > 0]
+        level = [evidence.name(p.metric) for p in found if p.sign == 0]
         same = f"; {listed(level)} cannot be told apart" if level else ""
         parts.append(f"Against {other}: clearly better {listed(clear)}{same}.")
     return " ".join(parts)
@@ -379,7 +366,7 @@ def _reasons(evidence: Evidence, winner: str, able: Sequence[str], metrics: Sequ
 
 def _numbers(evidence: Evidence, pair: Pair) -> str:
     a, b = evidence.of(pair.metric)[pair.a], evidence.of(pair.metric)[pair.b]
-    share = f"{abs(a.mean / b.mean - 1):.0%} lower, " if pair.metric in RATIOS else ""
+    share = f"{abs(a.mean / b.mean - 1):.0%} lower, " if pair.metric in evidence.modality.ratios else ""
     return f"({share}{told(a.interval)} against {told(b.interval)}, paired difference {told(pair.difference)})"
 
 
@@ -395,7 +382,7 @@ def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) ->
         best, rest = order[0], order[1:]
         behind = [r for r in rest if compare(scores[best], scores[r]).sign > 0]
         level = [r for r in rest if r not in behind]
-        leads = f"{best} has the best {_name(metric)}, {told(scores[best].interval)}"
+        leads = f"{best} has the best {evidence.name(metric)}, {told(scores[best].interval)}"
         if fewest < 2:
             parts.append(f"{leads} (against {listed([f'{told(scores[r].interval)} of {r}' for r in rest])})")
         elif not level:
@@ -408,7 +395,7 @@ def _why_not(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) ->
     if fewest < 2:
         return f"With one seed no interval is possible, and the order may be luck: run at least 3. {reasons}"
     broken = [r for r in able if evidence.failed.get(r)]
-    firsts = [evidence.of(q[0]) for q in evidence.questions.values() if q[0] in metrics]
+    firsts = [evidence.of(q.metrics[0]) for q in evidence.questions if q.metrics[0] in metrics]
     untaught = [r for r in able if any(r in scores and not scores[r].learned for scores in firsts)]
     barred = [f"{listed(broken)} failed on some seeds and cannot win"] if broken else []
     barred += [f"{listed(untaught)} {'has' if len(untaught) == 1 else 'have'} not learned and cannot win"] * bool(
@@ -423,7 +410,7 @@ def _standoff(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) -
     for i, a in enumerate(able):
         for b in able[i + 1 :]:
             found = pairs(evidence, a, b, metrics)
-            ours, theirs = ([_name(p.metric) for p in found if p.sign == sign] for sign in (1, -1))
+            ours, theirs = ([evidence.name(p.metric) for p in found if p.sign == sign] for sign in (1, -1))
             said = [f"{a} has the clearly better {listed(ours)}"] * bool(ours)
             said += [
                 f"{b} the clearly better {listed(theirs)}" if ours else f"{b} has the clearly better {listed(theirs)}"
@@ -432,16 +419,14 @@ def _standoff(evidence: Evidence, able: Sequence[str], metrics: Sequence[str]) -
     return " ".join(parts)
 
 
-def _anchors(question: str, scores: dict[str, Scores]) -> list[str]:
+def _anchors(evidence: Evidence, question: Question, scores: dict[str, Scores]) -> list[str]:
     """Sentences about floor and ceiling, and about those that have not learned."""
     some = next(iter(scores.values()))
-    ceiling, floor, name = some.ceiling, some.floor, _name(some.metric)
+    ceiling, floor, name = some.ceiling, some.floor, evidence.name(some.metric)
     lines = []
-    if question == "reconstruction" and ceiling is not None:
-        lines.append(
-            f"The mean of the training data in place of a reconstruction would give a {name} of {number(ceiling)}."
-        )
-    if question == "sampling" and floor:
+    if question.trivial and ceiling is not None:
+        lines.append(f"{question.trivial} would give a {name} of {number(ceiling)}.")
+    elif floor:
         trivial = f"; the trivial baseline gives {number(ceiling)}" if ceiling is not None and some.apart else ""
         where = listed([f"{r} at {times(s.mean / floor)}" for r, s in scores.items()])
         ratios = f", which puts {where} the floor" if some.lower else ""
@@ -457,23 +442,21 @@ def _anchors(question: str, scores: dict[str, Scores]) -> list[str]:
     return lines
 
 
-def _others(evidence: Evidence, question: str, able: Sequence[str]) -> list[str]:
+def _others(evidence: Evidence, question: Question, able: Sequence[str]) -> list[str]:
     """What is told beside the judged metrics, and who is out of the question."""
-    lines = []
-    if question == "sampling":
-        shares = []
-        for recipe in able:
-            told_of = [
-                f"{name} {evidence.of(name)[recipe].mean:.2f}"
-                for name in ("precision", "recall")
-                if recipe in evidence.of(name)
-            ]
-            shares += [f"{recipe} has {listed(told_of)}"] if told_of else []
-        lines += ["; ".join(shares) + "."] if shares else []
+    lines, shares = [], []
+    for recipe in able:
+        told_of = [
+            f"{evidence.name(metric)} {evidence.of(metric)[recipe].mean:.2f}"
+            for metric in question.told
+            if recipe in evidence.of(metric)
+        ]
+        shares += [f"{recipe} has {listed(told_of)}"] if told_of else []
+    lines += ["; ".join(shares) + "."] if shares else []
     finished = {r for scores in evidence.table.values() for r in scores}
     without = [r for r in evidence.recipes if r not in able and r in finished]
-    if without and question == "reconstruction":
-        lines.append(f"{listed(without)} {'has' if len(without) == 1 else 'have'} no encoder, so cannot reconstruct.")
+    if without and question.unable:
+        lines.append(f"{listed(without)} {'has' if len(without) == 1 else 'have'} {question.unable}.")
     return lines
 
 
@@ -495,42 +478,57 @@ def _cautions(evidence: Evidence) -> tuple[str, ...]:
     for recipe, s in memorised.items():
         if s.floor is not None and s.mean > max(0.1, 10 * s.floor):
             lines.append(
-                f"{recipe} may be copying: {s.mean:.0%} of its samples are nearer to a training image than "
-                f"{1 - s.floor:.0%} of unseen images are (blur lowers these distances, too: look at the pairs below)."
+                f"{recipe} may be copying: {s.mean:.0%} of its samples are nearer to a training example than "
+                f"{1 - s.floor:.0%} of unseen ones are (blur lowers these distances, too: look at the pairs below)."
             )
     return tuple(lines)
 
 
-def _behind(evidence: Evidence) -> dict[str, bool]:
-    """Recipe -> whether another one beats it in sampling, for those that have samples."""
-    metrics = evidence.questions["sampling"]
-    able = [r for r in evidence.recipes if r in evidence.of(metrics[0])]
-    return {r: any(beats(evidence, other, r, metrics) for other in able if other != r) for r in able}
+def _behind(evidence: Evidence, question: Question) -> dict[str, bool]:
+    """Recipe -> whether another one beats it in a question, for those that can do it."""
+    able = [r for r in evidence.recipes if r in evidence.of(question.metrics[0])]
+    return {r: any(beats(evidence, other, r, question.metrics) for other in able if other != r) for r in able}
 
 
-def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement, behind: dict[str, bool]) -> str:
-    r, s, b = reconstruction.winner, sampling.winner, both.winner
+def _headline(evidence: Evidence, first: Judgement, second: Judgement, both: Judgement) -> str:
+    one, other = evidence.questions
+    r, s, b = first.winner, second.winner, both.winner
     if b and b == s and b == r:
-        return f"{b} wins: it reconstructs best and samples best."
+        return f"{b} wins: it {one.does} best and {other.does} best."
     if b and b == s:
-        return f"{b} wins: it samples best, and no other reconstructs clearly better."
+        return f"{b} wins: it {other.does} best, and no other {one.does} clearly better."
     if b and b == r and not s:
-        return f"{b} wins: it reconstructs best, and no other that reconstructs samples clearly better."
+        return f"{b} wins: it {one.does} best, and no other that {one.does} {other.does} clearly better."
     if b and s:
-        return f"{s} to sample, {b} to reconstruct and sample."
+        return f"{s} to {other.do}, {b} to {one.do} and {other.do}."
     if b:
-        return f"{b} does both best; for samples alone there is no clear winner."
+        return f"{b} does both best; for {other.name} alone there is no clear winner."
     if r and s:
-        return f"It depends: {r} to reconstruct, {s} to sample."
+        return f"It depends: {r} to {one.do}, {s} to {other.do}."
     if s:
-        return f"{s} to sample; for reconstruction there is no clear winner."
+        return f"{s} to {other.do}; for {one.name} there is no clear winner."
     if r:
-        return f"{r} to reconstruct; for samples there is no clear winner."
-    if {reconstruction.answer, sampling.answer} <= {"none has learned", "nothing to judge"}:
+        return f"{r} to {one.do}; for {other.name} there is no clear winner."
+    if {first.answer, second.answer} <= {"none has learned", "nothing to judge"}:
         return "None of them has learned."
+    return _nobody(evidence, other)
+
+
+def _headline_of_one(evidence: Evidence, found: Judgement) -> str:
+    """Where a modality asks one question only."""
+    (question,) = evidence.questions
+    if found.winner:
+        return f"{found.winner} wins: it {question.does} best."
+    if found.answer in ("none has learned", "nothing to judge"):
+        return "None of them has learned."
+    return _nobody(evidence, question)
+
+
+def _nobody(evidence: Evidence, question: Question) -> str:
+    behind = _behind(evidence, question)
     level, beaten = ([r for r, is_beaten in behind.items() if is_beaten == which] for which in (False, True))
     if beaten and len(level) > 1:
-        verb = "samples" if len(beaten) == 1 else "sample"
+        verb = question.does if len(beaten) == 1 else question.do
         return f"No clear winner between {listed(level)}; {listed(beaten)} {verb} worse."
     return "No clear winner."
 
@@ -538,16 +536,18 @@ def _headline(reconstruction: Judgement, sampling: Judgement, both: Judgement, b
 def _of_one(evidence: Evidence) -> Verdict:
     """A single recipe: nobody to beat, but floors and ceilings to be held against."""
     recipe, judgements = evidence.recipes[0], []
-    for question, metrics in evidence.questions.items():
-        first = evidence.of(metrics[0])
+    for question in evidence.questions:
+        metrics, first = question.metrics, evidence.of(question.metrics[0])
         if recipe not in first:
             continue
         scores = first[recipe]
-        numbers = [f"{_name(m)} {told(evidence.of(m)[recipe].interval)}" for m in metrics if recipe in evidence.of(m)]
+        numbers = [
+            f"{evidence.name(m)} {told(evidence.of(m)[recipe].interval)}" for m in metrics if recipe in evidence.of(m)
+        ]
         answer = "learned" if scores.learned else "has not learned"
-        sentence = f"For {question}: {listed(numbers)}."
-        details = _anchors(question, first) + _others(evidence, question, [recipe])
-        judgements.append(Judgement(question, None, answer, sentence, tuple(details)))
+        sentence = f"For {question.name}: {listed(numbers)}."
+        details = _anchors(evidence, question, first) + _others(evidence, question, [recipe])
+        judgements.append(Judgement(question.name, None, answer, sentence, tuple(details)))
     if not judgements:
         headline = f"{recipe} failed: there is nothing to judge."
     elif all(j.answer == "learned" for j in judgements):
@@ -555,7 +555,3 @@ def _of_one(evidence: Evidence) -> Verdict:
     else:
         headline = f"{recipe} has not learned: a trivial baseline does as well."
     return Verdict(headline, tuple(judgements), _cautions(evidence))
-
-
-def _name(metric: str) -> str:
-    return NAMES.get(metric, metric)

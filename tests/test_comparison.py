@@ -117,7 +117,7 @@ def test_what_is_finished_is_not_done_again(
         raise AssertionError("trained or judged again")
 
     monkeypatch.setattr(runs.Prepared, "go", never)
-    monkeypatch.setattr("amalgan.exhibits.evaluate", never)
+    monkeypatch.setattr("amalgan.modalities.images.Images.evaluate", never)
     again = comparison.compare(digits, NAMES, out=out, features=eyes(), **TINY).record
     assert again["rows"] == results["rows"]
     assert all(p.read_bytes() == content for p, content in weights.items())
@@ -214,10 +214,10 @@ def test_networks_and_batches_are_the_same_for_all() -> None:
 
 def test_budgets_in_images_are_steps_of_whole_batches() -> None:
     settings = comparison.alike(("vae", "gan"), {"batch": 60})
-    budget = comparison._budget(None, 1000, None, "images")
-    assert budget == {"unit": "images", "amount": 1000}
+    budget = comparison._budget(None, 1000, None, "examples")
+    assert budget == {"unit": "examples", "amount": 1000}
     assert comparison._steps(budget, settings["vae"]) == 17
-    assert comparison._steps(comparison._budget(None, None, 0.5, "images"), settings["vae"]) is None
+    assert comparison._steps(comparison._budget(None, None, 0.5, "examples"), settings["vae"]) is None
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_budgets_in_images_are_steps_of_whole_batches() -> None:
         ({"seeds": (1, 1)}, "different numbers"),
         ({"steps": 4, "minutes": 1.0}, "write one of them"),
         ({"steps": 0}, "greater than 0"),
-        ({"same": "joules"}, "--same images"),
+        ({"same": "joules"}, "--same examples"),
         ({"jobs": 0}, "--jobs 1"),
         ({"minutes": float("nan")}, "greater than 0"),
         ({"lamda": 3}, "no recipe knows it"),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from amalgan import objectives as o
-from amalgan import recipes
+from amalgan import recipes, signatures
 from amalgan.data import Spec
 from amalgan.data.core import Split
 from amalgan.noise import Noise
@@ -325,7 +325,7 @@ def test_lambda_is_no_hidden_learning_rate_of_the_discriminator(stage: Trainer, 
 def test_every_network_of_a_recipe_learns(recipe: str, spec: Spec) -> None:
     forms: list[dict[str, Any]] = [{}]
     if recipe == "vaegan":
-        forms = [{"form": form} for form in recipes.choices("Form")]
+        forms = [{"form": form} for form in get_args(recipes.Form)]
     for form in forms:
         start, end = trainer(recipe, spec, **form), trained(recipe, spec, **form)
         for network in end.networks:
@@ -397,7 +397,7 @@ WORDS = [
     (recipe, option, word)
     for recipe in recipes.RECIPES
     for option, parameter in recipes.parameters(recipe).items()
-    for word in recipes.choices(str(parameter.annotation))
+    for word in signatures.choices(recipes.RECIPES[recipe], parameter)
 ]
 
 
@@ -428,7 +428,7 @@ def test_every_number_has_a_range_and_every_range_a_number() -> None:
 
 
 def test_games_on_the_shelf_are_those_in_the_signature() -> None:
-    assert recipes.choices("Game") == tuple(o.GAMES)
+    assert get_args(recipes.Game) == tuple(o.GAMES)
 
 
 def test_a_plan_names_every_network_it_moves() -> None:

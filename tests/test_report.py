@@ -12,10 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from amalgan import drawing, report
+from amalgan import drawing, modalities, report
 from amalgan.comparison import summary
 from amalgan.errors import UsageError
-from amalgan.metrics.evaluate import METRICS
 from amalgan.verdict import verdict
 
 VOID = {"meta", "img", "br", "path", "circle", "rect"}
@@ -54,6 +53,10 @@ def parsed(page: str) -> Balanced:
     return parser
 
 
+IMAGES = modalities.of("images")
+METRICS = IMAGES.metrics
+
+
 def fake_results(
     folder: Path,
     names: tuple[str, ...] = ("vae", "gan"),
@@ -73,7 +76,7 @@ def fake_results(
         encoder = name != "gan"
         for seed in range(seeds):
             for metric, (unit, better, _) in METRICS.items():
-                of_codes = metric in report.GROUPS["Reconstruction and likelihood"]
+                of_codes = metric in IMAGES.groups["Reconstruction and likelihood"]
                 if of_codes and not encoder:
                     continue
                 for prior in ("fitted", "standard") if encoder and not of_codes else ("" if of_codes else "standard",):
@@ -84,7 +87,7 @@ def fake_results(
             run = folder / "runs" / f"{name}-{seed}"
             (run / "judged").mkdir(parents=True, exist_ok=True)
             shared = {"weights": {"kl": 1.0}}
-            lines = [{"step": s, "images": 64 * s, "kl": 5.0 / s, "slope": 0.1 * s} | shared for s in range(1, 9)]
+            lines = [{"step": s, "examples": 64 * s, "kl": 5.0 / s, "slope": 0.1 * s} | shared for s in range(1, 9)]
             (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 9, "ima')
             pictures = {"real": make(64), "samples": make(64)}
             if not points:
@@ -92,9 +95,9 @@ def fake_results(
                 pictures["interpolations"] = make(36).view(4, 9, *shape)
             if encoder:
                 pictures |= {"originals": make(10), "reconstructions": make(10), "samples_standard": make(64)}
-            save_file(pictures, run / "judged" / "pictures.safetensors")
+            save_file(pictures, run / "judged" / "exhibits.safetensors")
             listed.append({"recipe": name, "seed": seed, "outcome": "done", "reason": "",
-                           "folder": f"runs/{name}-{seed}", "steps": 9, "images": 576,
+                           "folder": f"runs/{name}-{seed}", "steps": 9, "examples": 576,
                            "seconds": 12.0, "cpu_seconds": 20.0, "peak_memory_bytes": 2**28,
                            "parameters": {"decoder": 1000}})  # fmt: skip
     results = {
@@ -112,7 +115,7 @@ def fake_results(
         "date": "2026-01-01T00:00:00+00:00",
         "runs": listed,
         "rows": rows,
-        "summary": summary(rows, {}),
+        "summary": summary(rows, {}, IMAGES),
         "failed": {},
         "verdict": json.loads(json.dumps(verdict(rows, names), default=vars)),
     }  # fmt: skip
@@ -180,10 +183,10 @@ def test_recipes_without_any_finished_run_stay_in_the_table(tmp_path: Path) -> N
     for run in results["runs"]:
         if run["recipe"] == "gan":
             run |= {"outcome": "failed", "reason": "term 'slope' is not a finite number"}
-            (tmp_path / run["folder"] / "judged" / "pictures.safetensors").write_bytes(b"damaged")
+            (tmp_path / run["folder"] / "judged" / "exhibits.safetensors").write_bytes(b"damaged")
             del run["seconds"]
     failed = {"gan": [0, 1, 2]}
-    results |= {"rows": rows, "failed": failed, "summary": summary(rows, failed)}
+    results |= {"rows": rows, "failed": failed, "summary": summary(rows, failed, IMAGES)}
     results["verdict"] = json.loads(json.dumps(verdict(rows, ["vae", "gan"], failed), default=vars))
     (tmp_path / "results.json").write_text(json.dumps(results))
     page = report.write(tmp_path).read_text()

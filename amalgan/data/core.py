@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,14 +42,27 @@ class Spec:
     """What networks need to know of the data, and nothing else.
 
     Arguments:
-        modality: "images" or "points".
-        shape: (C, H, W) of an image or (D,) of a point.
+        modality: the name of one of `amalgan.modalities`.
+        shape: of one example: (C, H, W) of an image, (D,) of a point.
         classes: class names in label order; () without labels.
+        details: what else a modality's networks must know, as JSON has it.
     """
 
     modality: str
     shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists and dicts."""
+        return {"modality": self.modality, "shape": list(self.shape), "classes": list(self.classes)} | (
+            {"details": self.details} if self.details else {}
+        )
+
+    @classmethod
+    def from_json(cls, held: dict[str, Any]) -> Spec:
+        """Back from `to_json`; raises KeyError or TypeError for anything else."""
+        return cls(held["modality"], tuple(held["shape"]), tuple(held["classes"]), dict(held.get("details", {})))
 
 
 # Rows of a block of images, and (row in the block, reason) of those that could not be read.

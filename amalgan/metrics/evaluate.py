@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,99 +32,16 @@ from amalgan.metrics.likelihood import active_units, importance_sampled_nlls, la
 from amalgan.metrics.memorisation import distances_to, memorisation, near_duplicate_threshold, uniqueness
 from amalgan.metrics.modes import SAMPLES, class_modes, mixture_modes
 from amalgan.metrics.reconstruction import mean_item, pixel_error, reconstruct
+from amalgan.metrics.rows import Row
+from amalgan.modalities.images import METRICS
 from amalgan.noise import generator
 
-
-class Meaning(NamedTuple):
-    """Unit, whether lower or higher is better, and one plain sentence."""
-
-    unit: str
-    better: str
-    meaning: str
-
-
-METRICS = {
-    "pixel_mse": Meaning(
-        "per pixel", "lower", "Mean squared difference between a held-out image and its reconstruction."
-    ),
-    "distortion": Meaning(
-        "nats", "lower", "Minus log p(x|z): what the decoder misses of a held-out image, given its code."
-    ),
-    "kl": Meaning(
-        "nats", "lower", "What the code of one image costs; a price, not a quality: read it beside the distortion."
-    ),
-    "elbo": Meaning(
-        "nats", "higher", "Minus distortion minus KL: a lower bound on the log probability of held-out data."
-    ),
-    "nll": Meaning(
-        "nats", "lower", "Minus log p(x) of held-out data by importance sampling: how surprised the model is."
-    ),
-    "active_units": Meaning("dimensions", "higher", "Latent dimensions whose code really changes with the image."),
-    "frechet_reconstruction": Meaning(
-        "features^2", "lower", "Frechet distance between reconstructions and real images."
-    ),
-    "frechet": Meaning(
-        "features^2", "lower", "Distance between samples and real images as two Gaussian clouds of features."
-    ),
-    "kernel": Meaning(
-        "features^6", "lower", "Distance between the same clouds without the Gaussian assumption, unbiased at any n."
-    ),
-    "precision": Meaning("share", "higher", "Share of samples that look like some real image: quality."),
-    "recall": Meaning("share", "higher", "Share of real images that look like some sample: diversity."),
-    "density": Meaning("ratio", "higher", "How deep samples lie among real images; 1 for real data."),
-    "coverage": Meaning(
-        "share", "higher", "Share of real images with a sample among their nearest neighbours: diversity, robust."
-    ),
-    "modes": Meaning("modes", "higher", "Modes (or classes) that got at least one good sample."),
-    "modes_strict": Meaning(
-        "modes", "higher", "Modes (or classes) that got at least half of their fair share of the samples."
-    ),
-    "quality": Meaning("share", "higher", "Share of samples within 3 sigma of a mode of the known density."),
-    "reverse_kl": Meaning(
-        "nats", "lower", "How unevenly the good samples spread over modes (or classes), against the real spread."
-    ),
-    "jsd": Meaning("nats", "lower", "The same unevenness, bounded by log 2."),
-    "uniqueness": Meaning("share", "higher", "Share of samples without a near-duplicate among the samples."),
-    "memorisation": Meaning(
-        "share", "lower", "Share of samples nearer to a training image than 99 % of unseen images are."
-    ),
-    "memorisation_ratio": Meaning(
-        "ratio", "higher", "Median distance to the training set, samples against unseen images."
-    ),
-    "memorisation_features": Meaning("share", "lower", "As memorisation, with distances between features."),
-}
 NEIGHBOURS = 5  # k of precision, recall, density and coverage
 QUANTILE = (
     0.01  # of real nearest-neighbour distances: below it, two images count as near-duplicates, a sample as a copy
 )
 SEARCHED = 1000  # samples whose nearest training image is searched for: seconds, and 10 items below the quantile
 SLOW = 5000  # training items that a slow feature network looks at
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number with all that is needed to read it.
-
-    Arguments:
-        metric: a key of METRICS.
-        value, unit, better: "lower" or "higher".
-        floor, ceiling: best and trivial value at the same n, None where there is none.
-        n: items behind the value, the same number of real and generated ones.
-        prior: "fitted" or "standard" where samples or p(z) are involved, else "".
-        note: k, standard errors, warnings.
-        features: fingerprint of the feature network, "" where none is involved.
-    """
-
-    metric: str
-    value: float
-    unit: str
-    better: str
-    floor: float | None
-    ceiling: float | None
-    n: int
-    prior: str = ""
-    note: str = ""
-    features: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from amalgan.models.posteriors import GaussianPosterior, PointPosterior
 from amalgan.models.priors import Mixture, StandardNormal
 from amalgan.noise import Noise, generator, key
 
+PRIOR_EXAMPLES = 60_000  # of the training set that the prior is fitted to
+
 
 class LatentDraw:
     """One play of a latent model on a batch; each field is computed when first read, and kept.
@@ -164,6 +166,23 @@ class LatentModel(nn.Module):
         device = next(self.decoder.parameters()).device
         z = self.prior(prior).sample(n, seed, start).to(device)
         return torch.cat([self.decode(part) for part in z.split(batch)])
+
+    @torch.no_grad()
+    def finish(self, split: Any, seed: int = 0) -> None:
+        """What is done once, after training: the prior is fitted to the codes of the training split."""
+        if self.encoder is not None:
+            device = next(self.parameters()).device
+            examples = torch.arange(min(PRIOR_EXAMPLES, len(split)))
+            self.fit_prior((split.batch(index, device)[0] for index in examples.split(500)), seed)
+
+    def grown(self) -> dict[str, Any]:
+        """What `finish` added that the recipe's arguments do not say, for `grow`."""
+        return {} if self.fitted is None else {"prior_components": len(self.fitted.weights)}
+
+    def grow(self, grown: dict[str, Any]) -> None:
+        """Make room for what a finished model holds, before its weights are loaded."""
+        if "prior_components" in grown:
+            self.fitted = Mixture(grown["prior_components"], self.latent)
 
     @torch.no_grad()
     def fit_prior(self, x: Iterable[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:

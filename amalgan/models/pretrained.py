@@ -15,7 +15,6 @@ from amalgan import __version__, files
 from amalgan.data import Spec
 from amalgan.errors import AmalganError, UsageError
 from amalgan.models.latent import LatentModel
-from amalgan.models.priors import Mixture
 
 FORMAT = 1
 
@@ -34,11 +33,9 @@ def save_pretrained(model: LatentModel, folder: str | Path, card: str | None = N
             "save model.state_dict() with safetensors, and build the networks yourself before loading",
         )
     folder = Path(folder)
-    spec = {"modality": model.spec.modality, "shape": list(model.spec.shape), "classes": list(model.spec.classes)}
-    components = None if model.fitted is None else len(model.fitted.weights)
     config = {
         "format": FORMAT, "library": "amalgan", "version": __version__, **model.config,
-        "spec": spec, "prior_components": components,
+        "spec": model.spec.to_json(), "grown": model.grown(),
     }  # fmt: skip
     files.write_bytes(folder / "model.safetensors", save({k: v.contiguous() for k, v in model.state_dict().items()}))
     files.write_json(folder / "config.json", config)
@@ -65,10 +62,8 @@ def from_pretrained(folder: str | Path) -> LatentModel:
         if config["format"] > FORMAT:
             newer = f"format {config['format']} of amalgan {config['version']}; this is {__version__}"
             raise AmalganError(f"the model in {folder}", newer, "update amalgan")
-        spec = Spec(config["spec"]["modality"], tuple(config["spec"]["shape"]), tuple(config["spec"]["classes"]))
-        model: LatentModel = recipes.plan(config["recipe"], spec, config["arguments"]).model
-        if config["prior_components"] is not None:
-            model.fitted = Mixture(config["prior_components"], model.latent)
+        model: LatentModel = recipes.plan(config["recipe"], Spec.from_json(config["spec"]), config["arguments"]).model
+        model.grow(config["grown"])
         model.load_state_dict(load((folder / "model.safetensors").read_bytes()))
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,145 @@
+"""What every modality says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from amalgan.data import Data, Spec
+    from amalgan.metrics.rows import Row
+
+
+class Meaning(NamedTuple):
+    """Of a metric: unit, whether lower or higher is better, and one plain sentence."""
+
+    unit: str
+    better: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants of a model, and the metrics that tell who does it best.
+
+    Arguments:
+        name: as in "For sampling: ...".
+        does: "samples"; do: "sample".
+        metrics: that answer it; the first tells whether anything was learned.
+        told: metrics that are told beside them.
+        trivial: what the first metric's ceiling is, as in "X would give a pixel error of 0.07", or "".
+        unable: why a recipe may have none of these metrics, as in "has no encoder, so cannot reconstruct".
+    """
+
+    name: str
+    does: str
+    do: str
+    metrics: tuple[str, ...]
+    told: tuple[str, ...] = ()
+    trivial: str = ""
+    unable: str = ""
+
+
+class Modality:
+    """One kind of data. Abstract; methods that raise NotImplementedError must be given.
+
+    Class attributes:
+        names: those of `Spec.modality` that this speaks for.
+        examples: what several examples are called.
+        suffix: of the file that `save` writes if nobody says.
+        source: what --data may be, for a --help.
+        metrics: what each means, in the order of a report.
+        labels: metrics with a name for people, where it is not the metric's own.
+        groups: of metrics in a report, title -> names.
+        charts: metrics drawn in a report.
+        in_terminal: metrics of a comparison's table in a terminal.
+        ratios: metrics of which a percentage makes sense: zero is perfect.
+        unranked: prices and checks: nobody is best at them.
+        rules: sentences that the rules of a verdict need besides.
+    """
+
+    names: tuple[str, ...] = ()
+    examples = "examples"
+    suffix = ""
+    source = ""
+    metrics: ClassVar[dict[str, Meaning]] = {}
+    labels: ClassVar[dict[str, str]] = {}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
+    charts: tuple[str, ...] = ()
+    in_terminal: tuple[str, ...] = ()
+    ratios: tuple[str, ...] = ()
+    unranked: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
+
+    def open(self, source: Any, **flags: Any) -> Data:
+        """Files to data; the keyword arguments are flags of the command line."""
+        raise NotImplementedError
+
+    def reopen(self, source: Any, spec: Spec, **flags: Any) -> Data:
+        """Other data, made to fit a model that was trained on data of this spec."""
+        return self.open(source, **flags)
+
+    def sample(self, model: Any, n: int, seed: int) -> Any:
+        """n samples, for `save`; further keyword arguments are flags of the command line."""
+        return model.sample(n, seed)
+
+    def save(self, samples: Any, path: Path, columns: int | None = None) -> None:
+        """Write samples where and as the path says; `columns` of them belong side by side."""
+        raise NotImplementedError
+
+    def preview(self, model: Any, stem: Path) -> None:
+        """Write what a person wants to see of a model while it trains, at `stem` with a suffix."""
+        raise NotImplementedError
+
+    def questions(self, metrics: Sequence[str]) -> tuple[Question, ...]:
+        """One or two, given the metrics that there are."""
+        raise NotImplementedError
+
+    def reference(self, data: Data, split: str, n: int) -> Any:
+        """The real side of a judgement; has `split` and `n`. Further keyword arguments are flags of the command line."""
+        raise NotImplementedError
+
+    def ready(self, **flags: Any) -> dict[str, Any]:
+        """The flags of `reference`, checked before anything is trained, and what they name made ready."""
+        return flags
+
+    def looked_with(self, against: Any) -> dict[str, Any]:
+        """Name, fingerprint and accuracy of a network that a reference looks with; numbers of another do not compare."""
+        return {"features": "", "features_fingerprint": "", "features_accuracy": None}
+
+    def evaluate(self, model: Any, data: Data, against: Any) -> list[Row]:
+        """What can be said of a model against a reference."""
+        raise NotImplementedError
+
+    def judging_seconds(self, data: Data) -> float:
+        """A first guess of what `reference` takes."""
+        return 1.0
+
+    def exhibits(self, model: Any, against: Any, seed: int = 0) -> dict[str, Tensor]:
+        """What is kept of a judged model for `sections`."""
+        return {}
+
+    def sections(self, page: Page) -> list[tuple[str, str, str]]:
+        """Key, title and HTML of what a person wants to see in a report."""
+        return []
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the sections of a report are made from.
+
+    Arguments:
+        results: the content of results.json.
+        shown: recipe -> exhibits of the run that is shown.
+        seed: of the runs that are shown.
+        level: 0 shows all, higher ones less and less, until the page is small enough.
+    """
+
+    results: dict[str, Any]
+    shown: dict[str, dict[str, Tensor]]
+    seed: int
+    level: int
