@@ -165,7 +165,9 @@ def compare(
                    "clip": clip, "jobs": jobs}  # fmt: skip
         defaults = {name: p.default for name, p in inspect.signature(compare).parameters.items()}
         changed = {name: value for name, value in options.items() if value != defaults[name]}
-        again = command(data, names, seeds, budget, **(data_options or {}), **arguments, **again_flags, **changed, out=out)
+        again = command(
+            data, names, seeds, budget, **(data_options or {}), **arguments, **again_flags, **changed, out=out
+        )
         results = collect(opened, work, against, budget, again, folder, lanes)
         files.write_json(folder / "results.json", results)
         report.write(folder)
