@@ -135,8 +135,8 @@ def build() -> Parser:
     sample.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (64)")
     sample.add_argument("--seed", type=int, default=0, help="sample i of a seed is the same for any N (0)")
-    sample.add_argument("--out", type=Path, metavar="PATH", help="what its suffix says; by default samples in the form "
-                        "that suits the data")  # fmt: skip
+    sample.add_argument("--out", type=Path, metavar="PATH", help="what its suffix says; by default what suits the data: "
+                        "samples.png for images, text is printed")  # fmt: skip
     _modality_flags(sample, "sample")
 
     reconstruct = _verb(verbs, "reconstruct", "pass images through the code and back, in pairs", _reconstruct,
@@ -355,8 +355,14 @@ def _sample(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.n, 1, "-n")
     model = _model(a.run)
     modality = modalities.of(model.spec.modality)
+    made = modality.sample(model, a.n, a.seed, **_written(a, modality, "sample"))
+    told = modality.told(made)
+    if a.out is None and told is not None:
+        if not a.json:
+            print("\n".join(told))
+        return {"samples": told}
     out = a.out or Path("samples" + modality.suffix)
-    modality.save(modality.sample(model, a.n, a.seed, **_written(a, modality, "sample")), out)
+    modality.save(made, out)
     return _wrote(a, f"{a.n} samples", out)
 
 
@@ -368,6 +374,7 @@ def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.n, 1, "-n")
     run = runs.load(a.run)
     data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
+    _able(run.model, "reconstruct")
     x = data.test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
     run.modality.save(both, a.out, columns=8)
@@ -380,6 +387,7 @@ def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.n, 1, "-n")
     _at_least(a.steps, 2, "--steps")
     model = _model(a.run)
+    _able(model, "interpolate")
     z = model.prior("fitted").sample(2 * a.n, a.seed)
     with torch.no_grad():
         walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
@@ -480,6 +488,11 @@ def _model(folder: Path) -> Any:
     from amalgan.models.pretrained import from_pretrained
 
     return from_pretrained(folder) if (folder / "config.json").is_file() else runs.load(folder).model
+
+
+def _able(model: Any, what: str) -> None:
+    if not hasattr(model, what):
+        raise UsageError(f"to {what}", f"{model.config['recipe']} has no code to do it with", "train vae or vaegan")
 
 
 def _at_least(value: int, least: int, flag: str) -> None:

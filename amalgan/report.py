@@ -135,7 +135,7 @@ def _budget(results: dict[str, Any]) -> str:
     amount = f"{budget['amount']:,g}" if budget["unit"] == "minutes" else f"{int(budget['amount']):,}"
     text = f"{amount} {budget['unit']} a run"
     if budget["unit"] != "examples" and seen and max(seen) == min(seen):
-        text += f", {max(seen):,} {results['data']['modality']} seen"
+        text += f", {max(seen):,} {_modality(results).examples} seen"
     return text
 
 
@@ -244,7 +244,7 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
         t for runs in logs.values() for lines in runs for line in lines for t in line if t not in IN_LOG
     )
     last = max((lines[-1]["examples"] for runs in logs.values() for lines in runs), default=0)
-    unit = f"{results['data']['modality']} seen"
+    unit = f"{_modality(results).examples} seen"
     figures = []
     for term in terms:
         drawn: list[tuple[str, list[tuple[float, float]], bool]] = []
@@ -495,6 +495,8 @@ img{display:block;width:100%;height:auto}
 .strips{display:grid;gap:.55rem;max-width:calc(8.5rem + var(--tiles)*92px)}
 .strip{display:grid;grid-template-columns:7rem 1fr;align-items:center;gap:.8rem;font-size:.92rem;break-inside:avoid}
 .strip+.strip:has(img[alt*=above]){margin-top:.9rem}
+.lines{margin:0;padding-left:1.6em;font-size:.85rem;line-height:1.45;overflow-wrap:anywhere}
+.lines li::marker{color:var(--soft);font-size:.75em}
 .legend{display:flex;gap:1.4rem;margin:0 0 1rem;font-size:.92rem}
 svg{display:block;width:100%;height:auto;overflow:visible;font:11px system-ui,-apple-system,"Segoe UI",Roboto,
 "Noto Sans",Arial,sans-serif}

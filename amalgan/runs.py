@@ -182,6 +182,8 @@ class Run:
         return self.modality.reopen(data, self.spec)
 
     def _checked(self, x: Tensor) -> Tensor:
+        if not hasattr(self.model, "encode"):
+            raise UsageError(f"a code from {self.folder}", f"{self.recipe} has none", "train ae, vae or vaegan instead")
         if tuple(x.shape[1:]) != self.spec.shape:
             raise UsageError(
                 "encoding",
@@ -513,15 +515,23 @@ def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
 
 
 def _time_a_step(record: dict[str, Any], data: Data) -> float:
-    """Seconds per step: the median of a few, after a warm-up, on a trainer that is thrown away."""
-    trainer, times = _trainer(record, data, max(record["steps"], 100)), []
-    for _ in range(20):
+    """Seconds per step over the run: the mean of a few in each stage, by its share, on a trainer that is thrown away."""
+    trainer = _trainer(record, data, max(record["steps"], 1000))
+    seconds, progress = 0.0, 0.0
+    for _, share in trainer.plan.stages:
+        trainer.step_count = math.ceil(progress * trainer.steps)
+        seconds += share * _mean_step(trainer, 2.0 * share)
+        progress += share
+    return seconds
+
+
+def _mean_step(trainer: Trainer, patience: float) -> float:
+    """The mean, not the median, since lazy penalties make every so-manieth step a long one; after a warm-up."""
+    times: list[float] = []
+    while len(times) < 20 and (len(times) <= 4 or sum(times) <= patience):
         start = time.perf_counter()
         trainer.step()
         times.append(time.perf_counter() - start)
-        if len(times) > 4 and sum(times) > 2.0:
-            break
-    # the mean, not the median, since lazy penalties make every so-manieth step a long one
     return sum(times[2:]) / len(times[2:])
 
 

@@ -31,9 +31,13 @@ from amalgan.training import Plan, Trainer
 
 IMAGES = Spec("images", (1, 8, 8))
 POINTS = Spec("points", (2,))
+TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
 SPECS = {"images": IMAGES, "points": POINTS}
 SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
+ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": {"width": 4, "batch": 6}}
+# every recipe with every kind of data that it takes
+PAIRS = [(r, s) for r in recipes.RECIPES for s in (*SPECS.values(), TEXT) if s.modality in recipes.modality(r).names]
 Gradients = dict[str, list[Tensor]]
 
 
@@ -47,6 +51,8 @@ def _one_thread() -> Any:
 
 def data(spec: Spec, count: int = 20) -> Split:
     source = torch.Generator().manual_seed(7)
+    if spec.modality == "text":
+        return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
     if spec.modality == "points":
         return Split(torch.randn(count, *spec.shape, generator=source), None)
     return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), None)
@@ -54,7 +60,7 @@ def data(spec: Spec, count: int = 20) -> Split:
 
 def trainer(recipe: str, spec: Spec, steps: int = 4, precision: str = "fp32", **arguments: Any) -> Trainer:
     torch.manual_seed(11)
-    plan = recipes.plan(recipe, spec, {**(SMALL if spec is IMAGES else ROOMY), **arguments})
+    plan = recipes.plan(recipe, spec, {**ARGUMENTS[spec.modality], **arguments})
     return Trainer(replace(plan, precision=precision), data(spec), steps, seed=5)
 
 
@@ -320,14 +326,13 @@ def test_lambda_is_no_hidden_learning_rate_of_the_discriminator(stage: Trainer, 
     assert all(step.keys() == CRITIC and same(step["discriminator"], steps[0]["discriminator"]) for step in steps)
 
 
-@pytest.mark.parametrize("recipe", recipes.RECIPES)
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("recipe, spec", PAIRS, ids=[f"{recipe}-{spec.modality}" for recipe, spec in PAIRS])
 def test_every_network_of_a_recipe_learns(recipe: str, spec: Spec) -> None:
     forms: list[dict[str, Any]] = [{}]
     if recipe == "vaegan":
         forms = [{"form": form} for form in get_args(recipes.Form)]
     for form in forms:
-        start, end = trainer(recipe, spec, **form), trained(recipe, spec, **form)
+        start, end = trainer(recipe, spec, **form), trained(recipe, spec, 6, **form)  # steps in every stage
         for network in end.networks:
             assert not any(torch.equal(a, b) for a, b in zip(weights(start, network), weights(end, network)))
         assert all(torch.isfinite(torch.tensor(mean)) for mean in end.signals.read().values())
@@ -370,6 +375,21 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         ),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
+    "mle": {name: COMMON[name] for name in ("width", "lr", "batch", "ema")},
+    "seqgan": {
+        **{name: COMMON[name] for name in ("width", "lr", "batch", "ema")},
+        "reader": ("paper", {}),
+        "dropout": (0.5, {}),
+        "rollouts": (3, {}),
+        "baseline": ("none", {}),
+        "follow": (0.5, {"pretrain": 0.3}),
+        "likelihood": (1.0, {}),
+        "pretrain": (0.3, {}),
+        "judging": (0.3, {"pretrain": 0.3}),
+        "critic_steps": (2, {}),
+        "policy_lr": (1e-2, {}),
+        "critic_lr": (1e-2, {}),
+    },
 }
 
 
@@ -379,13 +399,17 @@ def test_every_option_has_a_case() -> None:
     }
 
 
-@pytest.mark.parametrize("recipe, option", [(recipe, option) for recipe, cases in CASES.items() for option in cases])
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize(
+    "recipe, spec, option",
+    [(recipe, spec, option) for recipe, spec in PAIRS for option in CASES[recipe]],
+    ids=[f"{spec.modality}-{recipe}-{option}" for recipe, spec in PAIRS for option in CASES[recipe]],
+)
 def test_every_option_changes_what_is_learned(recipe: str, option: str, spec: Spec) -> None:
     value, beside = CASES[recipe][option]
     default = {**SMALL, **beside}.get(option, recipes.parameters(recipe)[option].default)
     assert value != default
-    before, after = (trained(recipe, spec, steps=2, **{**beside, **set_to}) for set_to in ({}, {option: value}))
+    steps = 10 if recipe == "seqgan" else 2  # some in every stage
+    before, after = (trained(recipe, spec, steps, **{**beside, **set_to}) for set_to in ({}, {option: value}))
     if option == "ema":  # the one option that moves no weight
         some, others = list(before.average.values()), list(after.average.values())
     else:
@@ -410,7 +434,8 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
     beside = {"r1": 0, "r2": 0} if option == "game" else {}
     ends: dict[str, list[Tensor]] = {}
     for word in (w for r, o_, w in WORDS if (r, o_) == (recipe, option)):
-        made = trained(recipe, IMAGES, steps=4, lr=0.1, **{**beside, option: word})
+        spec = next(spec for name, spec in PAIRS if name == recipe)
+        made = trained(recipe, spec, steps=10 if recipe == "seqgan" else 4, lr=0.1, **{**beside, option: word})
         made.check()
         ends[word] = [w for network in made.networks for w in weights(made, network)]
     for one, other in itertools.combinations(ends, 2):
@@ -432,8 +457,8 @@ def test_games_on_the_shelf_are_those_in_the_signature() -> None:
 
 
 def test_a_plan_names_every_network_it_moves() -> None:
-    for recipe in recipes.RECIPES:
-        plan: Plan = recipes.plan(recipe, IMAGES, SMALL)
+    for recipe, spec in PAIRS:
+        plan: Plan = recipes.plan(recipe, spec, ARGUMENTS[spec.modality])
         assert plan.lr.keys() == plan.betas.keys() == plan.model.networks.keys()
         assert sum(share for _, share in plan.stages) == pytest.approx(1.0)
     two_stage = recipes.plan("vaegan", IMAGES, {**SMALL, "form": "two-stage", "share": 0.3})

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import amalgan
-from amalgan import runs
+from amalgan import recipes, runs
 from amalgan.errors import AmalganError, UsageError
 from amalgan.training import Diverged, checkpoints
 
@@ -30,6 +30,8 @@ VARIANTS = {
     "vaegan": ("vaegan", {}),
     "learned": ("vaegan", {"form": "learned", "gate": True, "game": "minimax"}),
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
+    "mle": ("mle", {}),
+    "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.2, "rollouts": 2, "critic_steps": 2, "follow": 0.5}),
 }
 
 
@@ -57,17 +59,19 @@ def equal(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize("stop", [7, 17])
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
     recipe, arguments = VARIANTS[variant]
-    settings = {**SMALL, **arguments}
-    whole = amalgan.train(recipe, "digits", steps=STEPS, out=tmp_path / "whole", **settings)
+    settings = {k: v for k, v in {**SMALL, **arguments}.items() if k in recipes.parameters(recipe)}
+    data = "digits" if "images" in recipes.modality(recipe).names else "oracle:V=20,T=5"
+    whole = amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "whole", **settings)
     with pytest.raises(runs.Interrupted) as stopped:
-        amalgan.train(recipe, "digits", steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)
+        amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)
     assert stopped.value.exit_code == 130 and "amalgan resume" in stopped.value.instead
     assert runs.load(tmp_path / "parts").log()[-1]["step"] == stop
     resumed = amalgan.resume(tmp_path / "parts")
     for part in ("model/model.safetensors", f"checkpoints/step_{STEPS:08d}/state.safetensors"):
         assert equal(whole.folder / part, resumed.folder / part), part
     assert plain_log(whole.folder) == plain_log(resumed.folder)
-    assert torch.equal(whole.sample(5), resumed.sample(5))
+    some, others = whole.sample(5), resumed.sample(5)
+    assert torch.equal(some, others) if isinstance(some, torch.Tensor) else some == others
     for picture in sorted((whole.folder / "samples").iterdir()):
         assert picture.read_bytes() == (resumed.folder / "samples" / picture.name).read_bytes()
 

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from ..errors import AmalganError, UsageError
-from .known import Mixture
 
 ANY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 HELD_OUT = 0.1
@@ -190,7 +189,7 @@ class Data:
         notes: in words, what was resized, cropped, skipped and counted.
         fingerprint: hash of the contents, labels and parts; equal data, equal fingerprint, wherever it is stored.
         skipped: (name, reason) of every file left out.
-        known: the true density, for toy problems that have one.
+        known: the true density, for problems that have one: a `Mixture`, an `Oracle`.
     """
 
     name: str
@@ -201,7 +200,7 @@ class Data:
     notes: list[str]
     fingerprint: str
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    known: Mixture | None = None
+    known: Any = None
 
 
 @dataclass
@@ -287,11 +286,12 @@ def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.where(free[group] | (part == official[group]), side[group], ANY)
 
 
-def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None) -> Data:
+def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None, spec: Spec | None = None) -> Data:
     """Data in three parts that share no content, an official test set untouched, each in an order drawn from contents.
 
     Arguments:
         limit: at most so many items in each part, the first of its order.
+        spec: of the items; by default images or points, by their shape.
     """
     x, c = decoded.x, decoded.c
     side = sides(decoded.digest, decoded.part, seed)
@@ -318,7 +318,7 @@ def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None)
     if limit is not None:
         notes.append(f"limited to {limit:,} items a part, chosen by content")
     shape = tuple(x.shape) if isinstance(x, Streamed) else tuple(x.shape[1:])
-    spec = Spec("images" if len(shape) == 3 else "points", shape, decoded.classes)
+    spec = spec or Spec("images" if len(shape) == 3 else "points", shape, decoded.classes)
     digest.update(repr(spec).encode())
     train, validation, test = splits
     notes.append(

@@ -91,6 +91,10 @@ class Modality:
         """Write samples where and as the path says; `columns` of them belong side by side."""
         raise NotImplementedError
 
+    def told(self, samples: Any) -> list[str] | None:
+        """Samples as lines to print, where they are such."""
+        return None
+
     def preview(self, model: Any, stem: Path) -> None:
         """Write what a person wants to see of a model while it trains, at `stem` with a suffix."""
         raise NotImplementedError

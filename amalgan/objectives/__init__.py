@@ -4,6 +4,7 @@ from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Simi
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
+from amalgan.objectives.policy import Judge, Likelihood, PolicyGradient, judge, likelihood, policy_gradient
 
 __all__ = [
     "GAMES",
@@ -11,9 +12,12 @@ __all__ = [
     "Adversarial",
     "Equilibrium",
     "ImportanceWeighted",
+    "Judge",
+    "Likelihood",
     "Loss",
     "Objective",
     "OneCentred",
+    "PolicyGradient",
     "Reconstruction",
     "Scaled",
     "Similarity",
@@ -26,6 +30,9 @@ __all__ = [
     "decay",
     "gan",
     "importance_weighted",
+    "judge",
+    "likelihood",
+    "policy_gradient",
     "vae",
     "warm_up",
 ]

@@ -37,6 +37,7 @@ class Plan:
         turns: turns of a player per step, 1 where it is not named; all but the last take fresh draws.
         batch: examples per step.
         ema: decay of the moving average of all networks but the discriminator; 0 keeps none.
+        clip: largest norm of a network's gradient; None leaves it.
         precision: "bf16" where the networks profit from it and the machine has it, else "fp32".
     """
 
@@ -47,6 +48,7 @@ class Plan:
     turns: dict[str, int] = field(default_factory=dict)
     batch: int = 64
     ema: float = 0.999
+    clip: float | None = None
     precision: str = "fp32"
 
 
@@ -117,7 +119,7 @@ class Trainer:
         steps: the whole budget, over all stages.
         seed: of everything random.
         device: where the model and the batches live.
-        clip: largest norm of a network's gradient; None leaves it.
+        clip: largest norm of a network's gradient; None takes the plan's.
 
     Raises:
         UsageError: a batch that does not divide over the processes.
@@ -132,7 +134,8 @@ class Trainer:
         device: torch.device | str = "cpu",
         clip: float | None = None,
     ) -> None:
-        self.plan, self.split, self.steps, self.seed, self.clip = plan, split, steps, seed, clip
+        self.plan, self.split, self.steps, self.seed = plan, split, steps, seed
+        self.clip = plan.clip if clip is None else clip
         self.rank, self.world = distributed.rank(), distributed.world()
         if plan.batch % self.world:
             raise UsageError(

@@ -26,7 +26,7 @@ def batch(spec: Spec, n: int = 5) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-@pytest.mark.parametrize("recipe", recipes.RECIPES)
+@pytest.mark.parametrize("recipe", ["ae", "vae", "gan", "vaegan"])
 def test_shapes_of_everything_a_model_can_do(recipe: str, spec: Spec) -> None:
     made, x = model(recipe, spec), batch(spec)
     assert made.sample(4).shape == (4, *spec.shape)
