@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,6 @@ def test_commands_in_the_readme_parse() -> None:
     from amalgan import cli
 
     for line in re.findall(r"^    amalgan (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE):
-        words = line.split("#")[0].split()
+        words = shlex.split(line, comments=True)
         arguments = cli.build().parse_args(words)
         assert callable(arguments.verb), line
