@@ -198,8 +198,8 @@ def train(
             move(-log_probs(writer, x).sum(1).mean(), writer, for_writer)
         if stage == 3:
             for_writer.param_groups[0]["lr"] = policy_lr
-            u = uniform((batch * rollouts * (length - 1), length), seed, "rollouts", number)
-            paid = payments(writer, reader, fake, u.view(length - 1, batch * rollouts, length), rollouts)
+            u = uniform((batch, length - 1, rollouts, length), seed, "rollouts", number)
+            paid = payments(writer, reader, fake, u.permute(1, 2, 0, 3).flatten(1, 2), rollouts)
             counts = alive(fake)
             usual = (paid * counts).sum(0) / counts.float().sum(0).clamp(min=1e-8)
             move(-(log_probs(writer, fake) * (paid - usual)).sum(1).mean(), writer, for_writer)

@@ -41,21 +41,20 @@ class SequenceDraw:
 
     @cached_property
     def fake(self) -> Tensor:
-        return self.model.write(self.uniform("fake", len(self.x)))
+        return self.model.write(self.uniform("fake"))
 
     @cached_property
     def fake_tokens(self) -> Tensor:
         return self.model.token_log_probs(self.fake)
 
-    def uniform(self, name: str, n: int) -> Tensor:
-        """(n, T) numbers in [0, 1) from the named stream."""
-        return torch.special.ndtr(self.noise(name, (n, self.model.length)))
+    def uniform(self, name: str, *more: int) -> Tensor:
+        """(B, ..., T) numbers in [0, 1) from the named stream."""
+        return torch.special.ndtr(self.noise(name, (len(self.x), *more, self.model.length)))
 
     def action_values(self, rollouts: int, follow: float = 0.0) -> Tensor:
         """Q of the fake's tokens, (B, T): see `SequenceModel.action_values`."""
-        batch = len(self.x)
-        count = batch * rollouts * (self.model.length - 1)
-        return self.model.action_values(self.fake, self.uniform("rollouts", count), rollouts, follow)
+        uniform = self.uniform("rollouts", self.model.length - 1, rollouts)
+        return self.model.action_values(self.fake, uniform, follow)
 
 
 class SequenceModel(nn.Module):
@@ -135,22 +134,22 @@ class SequenceModel(nn.Module):
         return torch.stack(columns, 1)
 
     @torch.no_grad()
-    def action_values(self, tokens: Tensor, uniform: Tensor, rollouts: int, follow: float = 0.0) -> Tensor:
-        """Q of each token of the sequences, (B, T) in [0, 1]: the mean judgement of `rollouts` completions from there.
+    def action_values(self, tokens: Tensor, uniform: Tensor, follow: float = 0.0) -> Tensor:
+        """Q of each token of the sequences, (B, T) in [0, 1]: the mean judgement of N completions from there.
 
         Arguments:
             tokens: (B, T).
-            uniform: (B * rollouts * (T - 1), T) numbers in [0, 1).
-            rollouts: N completions of each prefix.
+            uniform: (B, T - 1, N, T) numbers in [0, 1), for N completions of each prefix.
             follow: how much of the rollout policy's weights is kept at each call, the rest being the writer's: 0.8 in
                 the paper's text, 0 (the current writer) in what its released code does.
         """
         assert self.rollout is not None
         self._follow(follow)
         batch, length = tokens.shape
+        rollouts = uniform.shape[2]
         lanes = batch * rollouts
         states = self.rollout.states(tokens)
-        uniform = uniform.view(length - 1, lanes, length)
+        uniform = uniform.permute(1, 2, 0, 3).flatten(1, 2)
         done = tokens.new_empty(length - 1, lanes, length)
         # one growing batch: at each position the completions of all shorter prefixes go on together
         h = c = self.rollout.start(0)[0]

@@ -90,9 +90,9 @@ def test_payments_are_what_enumeration_says(ends: bool) -> None:
     """5 standard errors of 4,000 completions of judgements in [0, 1]."""
     made = model(ends)
     tokens, rollouts = every(ends)[::5], 4000
-    uniform = torch.rand(len(tokens) * rollouts * (T - 1), T, generator=torch.Generator().manual_seed(1))
+    uniform = torch.rand(len(tokens), T - 1, rollouts, T, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found, expected = made.action_values(tokens, uniform, rollouts), payments_by_enumeration(made, tokens, ends)
+        found, expected = made.action_values(tokens, uniform), payments_by_enumeration(made, tokens, ends)
     assert (found - expected).abs().max() < 5 * 0.5 / rollouts**0.5
     assert torch.allclose(found[:, -1], expected[:, -1], atol=1e-6)  # the whole line is judged itself
     assert (found.std(1) > 1e-4).any(), "what a token is worth depends on its place"
@@ -125,15 +125,15 @@ def test_the_policy_gradient_is_that_of_the_expected_judgement(baseline: str) ->
 def test_the_policy_that_completes_follows_at_its_own_pace() -> None:
     made = model(True)
     start = [p.clone() for p in made.generator.parameters()]
-    uniform = torch.rand(4 * 2 * (T - 1), T)
-    made.action_values(every(True)[:4], uniform, 2, follow=0.8)  # begins as the writer is
+    uniform = torch.rand(4, T - 1, 2, T)
+    made.action_values(every(True)[:4], uniform, follow=0.8)  # begins as the writer is
     assert all(torch.equal(a, b) for a, b in zip(made.rollout.parameters(), start))
     with torch.no_grad():
         for p in made.generator.parameters():
             p.add_(1.0)
-    made.action_values(every(True)[:4], uniform, 2, follow=0.8)
+    made.action_values(every(True)[:4], uniform, follow=0.8)
     assert all(torch.allclose(a, b + 0.2, atol=1e-6) for a, b in zip(made.rollout.parameters(), start))
-    made.action_values(every(True)[:4], uniform, 2, follow=0.0)
+    made.action_values(every(True)[:4], uniform, follow=0.0)
     assert all(torch.allclose(a, b) for a, b in zip(made.rollout.parameters(), made.generator.parameters()))
 
 
