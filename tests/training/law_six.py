@@ -21,6 +21,7 @@ from amalgan.data.core import Split
 from amalgan.training import Plan, Trainer, distributed
 
 SPEC, STEPS = Spec("images", (3, 8, 8)), 10
+TEXT = Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True})
 
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,6 +29,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "free-bits": ("vae", {"free_bits": 0.02, "lr": 1e-2}),
     "gan": ("gan", {"game": "non-saturating", "critic_steps": 2, "gradient_penalty": 1.0}),
     "joint": ("vaegan", {}),
+    "mle": ("mle", {}),
+    "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.3, "rollouts": 2, "critic_steps": 2, "dropout": 0.0}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
 }
 
@@ -35,12 +38,21 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 def plan(name: str) -> Plan:
     torch.manual_seed(1 + distributed.rank())
     recipe, arguments = RUNS[name]
-    made = recipes.plan(recipe, SPEC, {"latent": 3, "width": 4, "batch": 8, **arguments})
+    known = recipes.parameters(recipe)
+    small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
+    made = recipes.plan(recipe, TEXT if is_text(name) else SPEC, {**small, **arguments})
     return replace(made, precision="fp32")
 
 
+def is_text(name: str) -> bool:
+    return "text" in recipes.modality(RUNS[name][0]).names
+
+
 def train(name: str) -> dict[str, torch.Tensor]:
-    x = torch.randint(0, 256, (30, *SPEC.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    source = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8)
+    if is_text(name):
+        x = torch.randint(0, 7, (30, *TEXT.shape), generator=source)
     trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
     for _ in trainer.run():
         pass
@@ -48,7 +60,8 @@ def train(name: str) -> dict[str, torch.Tensor]:
     means = {f"mean.{name}": torch.tensor(value) for name, value in trainer.signals.read().items()}
     average = {f"average.{name}": value for name, value in trainer.average.items()}
     made = {**trainer.model.state_dict(), **average, **means}
-    return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in made.items()}
+    floats = {name: value for name, value in made.items() if value.is_floating_point()}
+    return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in floats.items()}
 
 
 if __name__ == "__main__":

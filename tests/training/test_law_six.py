@@ -33,7 +33,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_equal_one(name: str, two_processes: Path) -> None:
-    start = plan(name).model.state_dict()
+    start = {k: value for k, value in plan(name).model.state_dict().items() if value.is_floating_point()}
     two, one = load_file(two_processes / f"{name}.safetensors"), train(name)
     assert two.keys() == one.keys()
     moved = max(float((one[key] - value).abs().max()) for key, value in start.items())
