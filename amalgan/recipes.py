@@ -477,6 +477,7 @@ def _sequence_plan(
         batch=batch,
         ema=ema,
         clip=5.0 * model.length,  # 5 nats per token, as published: the loss is a sum over tokens
+        precision="bf16",  # of the reader's convolutions; whatever a probability hangs on is fp32
     )
 
 

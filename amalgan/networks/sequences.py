@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as plain_dropout
 from torch.nn.functional import relu
 
+from amalgan.networks.images import Linear32
 from amalgan.noise import Noise
 
 START = 0  # the token before the first; the end of a line, where lines have ends, so that nothing is wasted
@@ -34,8 +35,8 @@ class Writer(nn.Module):
         super().__init__()
         self.width = width
         self.embedding = nn.Embedding(vocabulary, width)
-        self.gates = nn.Linear(2 * width, 4 * width)  # input, forget, output, candidate
-        self.logits = nn.Linear(width, vocabulary)
+        self.gates = Linear32(2 * width, 4 * width)  # input, forget, output, candidate
+        self.logits = Linear32(width, vocabulary)
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0, scale)
 
@@ -121,7 +122,7 @@ class Reader(nn.Module):
         features = sum(count for _, count in used)
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.convolutions = nn.ModuleList(nn.Conv1d(embedding, count, width) for width, count in used)
-        self.highway, self.dropout, self.verdict = Highway(features), Dropout(dropped), nn.Linear(features, 1)
+        self.highway, self.dropout, self.verdict = Highway(features), Dropout(dropped), Linear32(features, 1)
         nn.init.uniform_(self.embedding.weight, -1, 1)
         for name, parameter in self.convolutions.named_parameters():
             nn.init.trunc_normal_(parameter, 0, 0.1) if name.endswith("weight") else nn.init.constant_(parameter, 0.1)
