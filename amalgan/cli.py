@@ -131,7 +131,8 @@ def build() -> Parser:
     _keeping(resume)
 
     sample = _verb(verbs, "sample", "draw new examples from a run", _sample,
-                   example="amalgan sample RUN -n 64 --out grid.png\n  amalgan sample RUN -n 10000 --out samples.npz")  # fmt: skip
+                   example="amalgan sample RUN -n 64 --out grid.png\n  amalgan sample RUN -n 10000 --out samples.npz\n"
+                           "  amalgan sample RUN -n 10 --prompt 'a man' --temperature 0.7")  # fmt: skip
     sample.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (64)")
     sample.add_argument("--seed", type=int, default=0, help="sample i of a seed is the same for any N (0)")
@@ -230,7 +231,7 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
         name,
         help=head.splitlines()[0],
         description=head,
-        epilog=f"example:\n  amalgan train {name} --data digits --steps 2000 --out runs/mine",
+        epilog=f"example:\n  amalgan train {name} --data {modality.bundled} --steps 2000 --out runs/mine",
     )
     parser.set_defaults(verb=_train, parser=parser, recipe=name)
     parser.add_argument("--data", required=True, metavar="DATA", help=modality.source)

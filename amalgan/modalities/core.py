@@ -52,6 +52,7 @@ class Modality:
         examples: what several examples are called.
         suffix: of the file that `save` writes if nobody says.
         source: what --data may be, for a --help.
+        bundled: data that is always there, for an example.
         metrics: what each means, in the order of a report.
         labels: metrics with a name for people, where it is not the metric's own.
         groups: of metrics in a report, title -> names.
@@ -66,6 +67,7 @@ class Modality:
     examples = "examples"
     suffix = ""
     source = ""
+    bundled = ""
     metrics: ClassVar[dict[str, Meaning]] = {}
     labels: ClassVar[dict[str, str]] = {}
     groups: ClassVar[dict[str, tuple[str, ...]]] = {}

@@ -78,6 +78,7 @@ class Images(Modality):
     names = ("images", "points")
     examples = "images"
     suffix = ".png"
+    bundled = "digits"
     source = (
         "digits (bundled), ring, grid; a folder, zip or tar of images (class folders become labels); a folder of idx "
         "files as MNIST's; a .npy or .npz file"

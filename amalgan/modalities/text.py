@@ -68,6 +68,7 @@ class Text(Modality):
     names = ("text",)
     examples = "lines"
     suffix = ".txt"
+    bundled = "oracle"
     source = (
         "a UTF-8 text file with one sequence a line (.txt, .txt.gz); oracle, a language whose probabilities are known"
     )
