@@ -1,0 +1,139 @@
+"""SeqGAN against maximum likelihood, the baseline that it starts from: same writer, same steps, three seeds.
+
+    oracle        the paper's language (5,000 symbols, 20 tokens); nll_oracle and nll_gen, always as a pair
+    oracle-mini   a language of 500 symbols, drawn from a seed
+    coco          10,000 image captions, judged on the file's own held-out part
+
+    python -m benchmarks.text                   # everything that is not yet done; stopped, it goes on
+    python -m benchmarks.text oracle-mini
+
+Beside SeqGAN stands maximum likelihood sampled at lower temperatures: whoever wants better and fewer different lines has
+them for nothing. Writers see the same number of steps; a discriminator costs extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from functools import cache
+from typing import Any
+
+from benchmarks import jobs
+from benchmarks.machine import ROOT, data_folder, processor
+
+TABLES = {
+    "oracle": "seqgan_oracle/seqgan_oracle_lstm.npz",
+    "oracle-mini": "oracle:V=500,T=20",
+    "coco": "image_coco/image_coco.txt",
+}
+STEPS = {"oracle": 1500, "oracle-mini": 1500, "coco": 2500}
+SEEDS = (0, 1, 2)
+TEMPERATURES = (1.0, 0.9, 0.8)
+METRICS = {
+    "oracle": ("nll_oracle", "nll_gen", "uniqueness"),
+    "oracle-mini": ("nll_oracle", "nll_gen", "uniqueness"),
+    "coco": ("nll_gen", "bleu_2", "bleu_4", "self_bleu_2", "self_bleu_4", "distinct_2", "memorisation"),
+}
+PROTOCOL = 1  # raised whenever the arithmetic of training or judging changes
+
+YU = "LantaoYu/SeqGAN README: the log of a run with this oracle (likelihood after 115 epochs, SeqGAN after 150 rounds)"
+TEXYGEN = "Zhu et al. 2018, geek-ai/Texygen docs/evaluation.md: 10,000 training lines, another split"
+PUBLISHED = {
+    "oracle": {("mle-in-repository", "nll_oracle"): (9.07, YU), ("seqgan-in-repository", "nll_oracle"): (8.683, YU)},
+    "coco": {
+        ("mle-in-texygen", "bleu_2"): (0.731, TEXYGEN),
+        ("mle-in-texygen", "bleu_4"): (0.305, TEXYGEN),
+        ("mle-in-texygen", "self_bleu_2"): (0.916, TEXYGEN),
+        ("mle-in-texygen", "self_bleu_4"): (0.583, TEXYGEN),
+        ("seqgan-in-texygen", "bleu_2"): (0.745, TEXYGEN),
+        ("seqgan-in-texygen", "bleu_4"): (0.294, TEXYGEN),
+        ("seqgan-in-texygen", "self_bleu_2"): (0.950, TEXYGEN),
+        ("seqgan-in-texygen", "self_bleu_4"): (0.670, TEXYGEN),
+    },
+}
+
+
+@cache
+def opened(table: str) -> Any:
+    from amalgan import modalities
+
+    source = TABLES[table]
+    return modalities.of("text").open(source if source.startswith("oracle:") else str(data_folder() / source))
+
+
+def job(table: str, recipe: str, seed: int) -> jobs.Job:
+    return {"protocol": PROTOCOL, "table": table, "recipe": recipe, "seed": seed, "steps": STEPS[table]}
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Train one run and judge it at every temperature."""
+    from amalgan import modalities, runs
+    from amalgan.noise import key
+
+    folder = ROOT / "runs" / "text" / f"{key(jobs.key(job)):x}"
+    data, text = opened(job["table"]), modalities.of("text")
+    if (folder / "recipe.json").exists():
+        run = runs.load(folder, data)
+        run = run if run.finished else runs.resume(folder, data=data)
+    else:
+        run = runs.train(job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1)
+    found = {}
+    for temperature in TEMPERATURES if job["recipe"] == "mle" else (1.0,):
+        against = text.reference(data, "test", 5000, temperature=temperature)
+        rows = text.evaluate(run.model, data, against)
+        found[f"{temperature:g}"] = {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows}
+    seconds = run.log()[-1]["cpu_seconds"]
+    shutil.rmtree(folder)
+    return {"at": found, "training_cpu_seconds": seconds}
+
+
+def table(name: str) -> list[Any]:
+    """Run what is missing of a table and make its rows."""
+    from amalgan import modalities
+    from amalgan.metrics.intervals import seed_interval
+    from amalgan.results import Row
+
+    known = modalities.of("text").metrics
+    wanted = {(recipe, seed): job(name, recipe, seed) for seed in SEEDS for recipe in ("mle", "seqgan")}
+    results = dict(zip(wanted, jobs.work("text", list(wanted.values()), do)))
+    rows = [("mle", "mle", "1"), ("seqgan", "seqgan", "1")]
+    rows += [(f"mle-temperature-{t:g}", "mle", f"{t:g}") for t in TEMPERATURES if t != 1]
+    made = []
+    for row, recipe, temperature in rows:
+        mine = [results[recipe, seed] for seed in SEEDS]
+        for metric in METRICS[name]:
+            held = [result["at"][temperature][metric] for result in mine]
+            between, (_, floor, ceiling, n) = seed_interval([value for value, *_ in held]), held[0]
+            made.append(
+                Row(
+                    *(name, row, metric, known[metric].unit, known[metric].better),
+                    value=between.value,
+                    low=between.low,
+                    high=between.high,
+                    seeds=len(SEEDS),
+                    n=n,
+                    floor=floor,
+                    ceiling=ceiling,
+                    command=f"python -m benchmarks.text {name}",
+                    cpu_seconds=sum(result["training_cpu_seconds"] for result in mine),
+                    device=f"{processor()}, 1 thread a run",
+                    note=f"{STEPS[name]} steps of 64 lines; the recipe's defaults",
+                )
+            )
+    for (row, metric), (value, source) in PUBLISHED.get(name, {}).items():
+        made.append(Row(name, row, metric, known[metric].unit, known[metric].better, published=value, source=source))
+    return made
+
+
+def main() -> None:
+    from amalgan import results
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    for name in parser.parse_args().tables or TABLES:
+        results.write("text", table(name))
+        results.show("text")
+
+
+if __name__ == "__main__":
+    main()
