@@ -108,7 +108,7 @@ def build() -> Parser:
     """The whole grammar."""
     parser = Parser(
         prog="amalgan",
-        description="Train, judge and use autoencoders, VAEs, GANs and VAE-GANs.",
+        description="Train, judge and use generative models: autoencoders, VAEs, GANs and what adds up from them.",
         epilog="""examples:
   amalgan compare --data digits                        which of VAE, GAN and VAE-GAN suits my images?
   amalgan train vaegan --data photos/ --minutes 30     train one; Ctrl-C saves, resume goes on
@@ -167,7 +167,7 @@ def build() -> Parser:
     _modality_flags(evaluate, "reference")
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
                     example="amalgan compare --data photos/ --seeds 3 --minutes 5 --out report/")  # fmt: skip
-    compare.add_argument("--data", required=True, metavar="DATA", help=modalities.of("images").source)
+    compare.add_argument("--data", required=True, metavar="DATA", help="what the recipes take: see train RECIPE --help")
     compare.add_argument("--recipes", default="vae,gan,vaegan", metavar="A,B,..", help="(vae,gan,vaegan)")
     compare.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="runs of each recipe, >= 1; 3 give intervals (3)"
@@ -418,7 +418,7 @@ def _compare(a: argparse.Namespace) -> Any:
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
     for name in names:
         recipes.parameters(name)
-    modality = recipes.modality(names[0]) if names else modalities.of("images")
+    modality = recipes.modality(names[0]) if names else modalities.ALL[0]
     given = _given(a) | _written(a, modality, "reference")
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
