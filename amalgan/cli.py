@@ -252,13 +252,13 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     _flags(own, recipe)
 
 
-def _flags(group: Any, function: Callable[..., Any], default: Any = None) -> None:
+def _flags(group: Any, function: Callable[..., Any]) -> None:
     """The keyword arguments of a function as flags, its docstring as their help."""
     meanings = signatures.meanings(function)
     for parameter in signatures.parameters(function).values():
         says = meanings[parameter.name].replace("%", "%%").removesuffix(".")
         shown = "" if parameter.default is None or parameter.default is False else f" ({parameter.default})"
-        _argument(group, function, parameter, parameter.default if default is None else default, says + shown)
+        _argument(group, function, parameter, parameter.default, says + shown)
 
 
 def _modality_flags(parser: Parser, method: str) -> None:
@@ -363,7 +363,7 @@ def _sample(a: argparse.Namespace) -> dict[str, Any]:
             print("\n".join(told))
         return {"samples": told}
     out = a.out or Path("samples" + modality.suffix)
-    modality.save(made, out)
+    modality.save(made, out, prefix=f"{a.seed}-")
     return _wrote(a, f"{a.n} samples", out)
 
 
@@ -374,8 +374,8 @@ def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
 
     _at_least(a.n, 1, "-n")
     run = runs.load(a.run)
-    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
     _able(run.model, "reconstruct")
+    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
     x = data.test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
     run.modality.save(both, a.out, columns=8)

@@ -169,7 +169,9 @@ class Run:
             n: real and generated examples, fewer where the data are fewer.
             flags: of the modality's `reference`, such as `features` for images.
         """
-        judged = self.data if data is None else data if isinstance(data, Data) else self._reopened(data)
+        judged = (
+            self.data if data is None else data if isinstance(data, Data) else self.modality.reopen(data, self.spec)
+        )
         if judged.spec.shape != self.spec.shape:
             raise UsageError(
                 f"judging {self.folder}",
@@ -177,9 +179,6 @@ class Run:
                 "give data of the same kind and size",
             )
         return self.modality.evaluate(self.model, judged, self.modality.reference(judged, split, n, **flags))
-
-    def _reopened(self, data: Any) -> Data:
-        return self.modality.reopen(data, self.spec)
 
     def _checked(self, x: Tensor) -> Tensor:
         if not hasattr(self.model, "encode"):

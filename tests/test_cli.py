@@ -182,6 +182,8 @@ def test_sample_as_grid_array_and_folder(trained: dict[str, Path], tmp_path: Pat
         assert np.array_equal(np.load(tmp_path / "fewer.npz")["x"], x[:5]), "sample i does not depend on n"
         assert cli.run(["sample", run, "-n", "3", "--out", str(tmp_path / recipe)]) == 0
         assert len(list((tmp_path / recipe).glob("*.png"))) == 3
+        assert cli.run(["sample", str(run), "-n", "3", "--seed", "1", "--out", str(tmp_path / recipe)]) == 0
+        assert len(list((tmp_path / recipe).glob("*.png"))) == 6, "another seed's samples were lost"
 
 
 def test_sample_from_a_pretrained_folder(trained: dict[str, Path], tmp_path: Path) -> None:

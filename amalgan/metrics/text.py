@@ -85,11 +85,9 @@ def mean_bleu(lines: Sequence[Line], references: References, order: int) -> floa
     return math.fsum(bleu(line, references, order) for line in lines) / len(lines)
 
 
-def self_bleu(lines: Sequence[Line], order: int, judged: int | None = None) -> float:
-    """The mean BLEU-`order` of the first `judged` lines, each against all the others."""
-    others = References(lines, order)
-    some = lines[:judged]
-    return math.fsum(bleu(line, others, order, i) for i, line in enumerate(some)) / len(some)
+def self_bleu(lines: Sequence[Line], among: References, order: int) -> float:
+    """The mean BLEU-`order` of lines that `among` begins with, each against all the others there."""
+    return math.fsum(bleu(line, among, order, i) for i, line in enumerate(lines)) / len(lines)
 
 
 def distinct(lines: Iterable[Line], k: int) -> float:

@@ -89,8 +89,13 @@ class Modality:
         """n samples, for `save`; further keyword arguments are flags of the command line."""
         return model.sample(n, seed)
 
-    def save(self, samples: Any, path: Path, columns: int | None = None) -> None:
-        """Write samples where and as the path says; `columns` of them belong side by side."""
+    def save(self, samples: Any, path: Path, columns: int | None = None, prefix: str = "") -> None:
+        """Write samples where and as the path says.
+
+        Arguments:
+            columns: so many of them belong side by side.
+            prefix: with which the names begin where each becomes a file.
+        """
         raise NotImplementedError
 
     def told(self, samples: Any) -> list[str] | None:

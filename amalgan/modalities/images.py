@@ -163,11 +163,11 @@ class Images(Modality):
         made: Tensor = model.sample(n, seed, prior)
         return made
 
-    def save(self, samples: Tensor, path: Path, columns: int | None = None) -> None:
+    def save(self, samples: Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
         """.png a grid, .npz an array x, anything else a folder of pictures."""
         from amalgan.modalities import pictures
 
-        pictures.save(samples, path, columns)
+        pictures.save(samples, path, columns, prefix)
 
     def preview(self, model: Any, stem: Path) -> None:
         """Samples from fixed codes."""

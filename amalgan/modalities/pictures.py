@@ -33,7 +33,7 @@ SEARCHED = 500  # samples among which the nearest to the training data are looke
 LEVELS = ((36, 10, 4), (25, 8, 3), (16, 6, 2), (9, 5, 1), (4, 3, 1))  # samples, pairs, interpolations of a page
 
 
-def save(x: Tensor, path: Path, columns: int | None = None) -> None:
+def save(x: Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
     """.png a grid, .npz an array x, anything else a folder of pictures."""
     if path.suffix == ".npz":
         import numpy as np
@@ -45,7 +45,7 @@ def save(x: Tensor, path: Path, columns: int | None = None) -> None:
         _picture(x, path, columns)
     else:
         for i, one in enumerate(x):
-            _picture(one[None], path / f"{i:05d}.png", None)
+            _picture(one[None], path / f"{prefix}{i:05d}.png", None)
 
 
 def _picture(x: Tensor, path: Path, columns: int | None) -> None:
@@ -143,7 +143,6 @@ def _samples(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count
             standard.append(figure(name, colour, drawn, "N(0, I)"))
         else:
             standard.append("<div></div>")
-
     amount = f"{len(real):,} points" if real.dim() == 2 else f"the first {len(real[:count])}"
     text = f'<p class="lead">Not picked: {amount} of each model of seed {seed}, from the same noise.</p>'
     text += f'<div class="figures">{"".join(figures)}</div>'

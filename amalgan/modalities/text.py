@@ -163,7 +163,7 @@ class Text(Modality):
             raise UsageError(f"a prompt of {len(tokens)} tokens", f"lines have {spec.shape[0]}", "write a shorter one")
         return torch.tensor(tokens)
 
-    def save(self, samples: Sequence[str], path: Path, columns: int | None = None) -> None:
+    def save(self, samples: Sequence[str], path: Path, columns: int | None = None, prefix: str = "") -> None:
         """A text file with one sample a line."""
         from amalgan import files
 
@@ -301,10 +301,10 @@ def scores(lines: list[list[int]], against: Reference) -> dict[str, float]:
     """The metrics of lines in the place of samples."""
     from amalgan.metrics import text as judge
 
-    some = lines[:JUDGED]
+    some, among = lines[:JUDGED], judge.References(lines, max(ORDERS))
     return {
         **{f"bleu_{n}": judge.mean_bleu(some, against.references, n) for n in ORDERS},
-        **{f"self_bleu_{n}": judge.self_bleu(lines, n, JUDGED) for n in ORDERS},
+        **{f"self_bleu_{n}": judge.self_bleu(some, among, n) for n in ORDERS},
         "distinct_1": judge.distinct(lines, 1),
         "distinct_2": judge.distinct(lines, 2),
         "uniqueness": judge.unique(lines),

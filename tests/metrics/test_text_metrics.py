@@ -37,8 +37,9 @@ def test_bleu_is_sacrebleus(order: int) -> None:
 def test_self_bleu_is_bleu_against_all_the_others(order: int) -> None:
     some = [*NEAR, *lines(20, 3), NEAR[0]]
     each = [text.bleu(line, text.References(some[:i] + some[i + 1 :], order), order) for i, line in enumerate(some)]
-    assert text.self_bleu(some, order) == pytest.approx(sum(each) / len(each))
-    assert text.self_bleu([NEAR[0]] * 5, order) == pytest.approx(1.0)
+    assert text.self_bleu(some, text.References(some, order), order) == pytest.approx(sum(each) / len(each))
+    alike = [NEAR[0]] * 5
+    assert text.self_bleu(alike, text.References(alike, 4), order) == pytest.approx(1.0)
 
 
 def test_distinct_unique_and_copied_by_hand() -> None:
