@@ -192,6 +192,38 @@ def test_a_watched_term_moves_nothing_even_when_it_is_not_a_number() -> None:
     assert made.optimisers["decoder"].state
 
 
+# A turn of several rounds
+
+
+class Twice(Objective):
+    """A term that owns its turn: two gradient steps, the second on what the first one left."""
+
+    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+        for _ in range(2 if turn.player == "generator" else 0):
+            codes = turn.draw.model.encode(turn.draw.x)
+            yield [Loss("codes", codes.square().sum(1).mean(), ("encoder",))]
+
+
+def test_a_turn_of_two_rounds_is_two_turns_of_one() -> None:
+    class Once(Twice):
+        def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+            yield from itertools.islice(super().rounds(turn), 1)
+
+    of_two, of_one = trainer("vae", POINTS), trainer("vae", POINTS)
+    of_two._turn(Twice(), Turn(of_two._draw(0), "generator"))
+    for _ in range(2):
+        of_one._turn(Once(), Turn(of_one._draw(0), "generator"))
+    assert of_two.optimisers["encoder"].state_dict()["state"][0]["step"] == 2
+    assert same(weights(of_two, "encoder"), weights(of_one, "encoder"))
+
+
+def test_a_sum_asks_terms_of_one_round_in_the_first_alone() -> None:
+    made = trainer("vae", POINTS)
+    turn = Turn(made._draw(0), "generator")
+    rounds = [[(loss.name, loss.weight) for loss in losses] for losses in (o.KL() + 0.5 * Twice()).rounds(turn)]
+    assert rounds == [[("kl", 1.0), ("codes", 0.5)], [("codes", 0.5)]]
+
+
 # Law 2
 
 

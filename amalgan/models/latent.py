@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from amalgan.data import Spec
 from amalgan.errors import UsageError
+from amalgan.models.core import Model
 from amalgan.models.likelihoods import Likelihood
 from amalgan.models.posteriors import GaussianPosterior, PointPosterior
 from amalgan.models.priors import Mixture, StandardNormal
@@ -64,7 +65,7 @@ class LatentDraw:
         return torch.special.ndtr(self.noise(name, (n,)))
 
 
-class LatentModel(nn.Module):
+class LatentModel(Model):
     """Networks that play together through a latent code z of d dimensions.
 
     Arguments:
@@ -87,32 +88,20 @@ class LatentModel(nn.Module):
         discriminator: nn.Module | None = None,
         posterior: type[GaussianPosterior] | type[PointPosterior] = GaussianPosterior,
     ) -> None:
-        super().__init__()
-        self.spec, self.latent, self._posterior = spec, latent, posterior
+        super().__init__(spec)
+        self.latent, self._posterior = latent, posterior
         self.likelihood, self.decoder = likelihood, decoder
         self.encoder, self.discriminator = encoder, discriminator
         self.standard = StandardNormal(latent)
         self.fitted: Mixture | None = None
-        self.config: dict[str, Any] = {}  # how to build this model again: recipe, arguments, spec
+        self.has_encoder = encoder is not None
+        # whether log p(x) is defined: an encoder with a posterior of positive width
+        self.has_density = self.has_encoder and posterior is GaussianPosterior
 
-    @property
-    def has_encoder(self) -> bool:
-        return self.encoder is not None
-
-    @property
-    def has_density(self) -> bool:
-        """Whether log p(x) is defined: an encoder with a posterior of positive width."""
-        return self.has_encoder and self._posterior is GaussianPosterior
-
-    @property
-    def networks(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of each network that a term may move; a likelihood's own belong to the decoder."""
-        parts: dict[str, nn.Module | None] = {
-            "encoder": self.encoder,
-            "decoder": nn.ModuleList([self.decoder, self.likelihood]),
-            "discriminator": self.discriminator,
-        }
-        return {name: list(part.parameters()) for name, part in parts.items() if part is not None}
+    def players(self) -> dict[str, nn.Module | None]:
+        """Encoder, decoder, discriminator; a likelihood's own parameters belong to the decoder."""
+        decoder = nn.ModuleList([self.decoder, self.likelihood])
+        return {"encoder": self.encoder, "decoder": decoder, "discriminator": self.discriminator}
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
         """One play on a batch x (B, *shape)."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from amalgan.data import Spec
+from amalgan.models.core import Model
 from amalgan.networks.sequences import START, Dropout, Reader, State, Writer
 from amalgan.noise import Noise, rows
 
@@ -58,7 +58,7 @@ class SequenceDraw:
         return self.model.action_values(self.fake, uniform, follow)
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(Model):
     """A writer of sequences of `length` tokens, and perhaps a reader.
 
     Arguments:
@@ -67,23 +67,17 @@ class SequenceModel(nn.Module):
         discriminator: the reader, or None.
     """
 
-    has_encoder = has_density = False
-    fitted = None
-
     def __init__(self, spec: Spec, generator: Writer, discriminator: Reader | None = None) -> None:
-        super().__init__()
-        self.spec, self.generator, self.discriminator = spec, generator, discriminator
+        super().__init__(spec)
+        self.generator, self.discriminator = generator, discriminator
         self.length, self.ends = spec.shape[0], bool(spec.details.get("ends", True))
-        self.config: dict[str, Any] = {}
         self.rollout = deepcopy(generator).requires_grad_(False) if discriminator is not None else None
         self.rollout_started: Tensor
         self.register_buffer("rollout_started", torch.tensor(False))
 
-    @property
-    def networks(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of each network that a term may move."""
-        parts = {"generator": self.generator, "discriminator": self.discriminator}
-        return {name: list(part.parameters()) for name, part in parts.items() if part is not None}
+    def players(self) -> dict[str, nn.Module | None]:
+        """The writer is the generator, the reader the discriminator."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> SequenceDraw:
         """One play on a batch x (B, T)."""
@@ -201,15 +195,6 @@ class SequenceModel(nn.Module):
         uniform = torch.special.ndtr(rows(whole, (self.length,), seed, "prior")).to(device)
         starts = None if prefix is None else prefix.to(device).expand(BATCH, -1)
         return torch.cat([self.write(part, starts, temperature) for part in uniform.split(BATCH)])[:n]
-
-    def finish(self, split: Any, seed: int = 0) -> None:
-        """Nothing is left to do after training."""
-
-    def grown(self) -> dict[str, Any]:
-        return {}
-
-    def grow(self, grown: dict[str, Any]) -> None:
-        """Nothing to make room for."""
 
 
 def choose(writer: Writer, h: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:

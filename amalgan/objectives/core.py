@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import torch
@@ -123,6 +124,13 @@ class Objective:
         """The losses that this objective lays on `turn.player`, none if it asks nothing of that player."""
         raise NotImplementedError
 
+    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+        """The gradient steps of a turn, in order: the losses of each. One round, unless a term owns its turn.
+
+        The networks move between one round and the next: what a later round computes, it computes with them as they are.
+        """
+        yield list(self.losses(turn))
+
     def __add__(self, other: Objective) -> Objective:
         return Sum(self, other)
 
@@ -142,6 +150,11 @@ class Sum(Objective):
         for part in self.parts:
             yield from part.losses(turn)
 
+    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+        """Round by round: a part that has one round asks in the first alone."""
+        for together in zip_longest(*(part.rounds(turn) for part in self.parts), fillvalue=()):
+            yield [loss for losses in together for loss in losses]
+
 
 class Scaled(Objective):
     """weight * L on the generator's turn, L itself on the discriminator's. The weight is a number or a schedule."""
@@ -152,12 +165,18 @@ class Scaled(Objective):
         self.weight, self.inner = weight, inner
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        if turn.player != "generator":
-            yield from self.inner.losses(turn)
-            return
-        weight = self.weight(turn.progress) if callable(self.weight) else self.weight
         for loss in self.inner.losses(turn):
-            yield replace(loss, weight=weight * loss.weight)
+            yield self._scaled(loss, turn)
+
+    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+        for losses in self.inner.rounds(turn):
+            yield [self._scaled(loss, turn) for loss in losses]
+
+    def _scaled(self, loss: Loss, turn: Turn) -> Loss:
+        if turn.player != "generator":
+            return loss
+        weight = self.weight(turn.progress) if callable(self.weight) else self.weight
+        return replace(loss, weight=weight * loss.weight)
 
 
 # Schedules: functions of the progress of the stage, so that a longer budget stretches them.

@@ -198,12 +198,19 @@ class Trainer:
         return index[self.rank * share :][:share]
 
     def _turn(self, objective: Objective, turn: Turn) -> None:
-        bf16 = self.plan.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            losses = list(objective.losses(turn))
+        bf16, rounds = self.plan.precision == "bf16", objective.rounds(turn)
+        while True:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                losses = next(rounds, None)
+            if losses is None:
+                return
+            self._round(losses, turn.step)
+
+    def _round(self, losses: list[Loss], step: int) -> None:
+        """One gradient step of every network that the losses move."""
         for loss in losses:
             self._check_route(loss)
-            self.signals.add(loss, turn.step)
+            self.signals.add(loss, step)
         routes: dict[tuple[str, ...], Tensor] = {}
         for loss in losses:
             if loss.weight != 0:

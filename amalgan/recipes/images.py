@@ -1,32 +1,18 @@
-"""Named models: one function each, whose signature is its configuration.
-
-A recipe takes the data's `Spec` and keyword arguments, and returns a `Plan`: networks chosen from the spec, the sum of
-terms to minimise, and step sizes. The keyword arguments are the flags of the command line and the JSON of a run folder.
-
-    ae        reconstruction
-    vae       reconstruction + beta KL
-    gan       a game
-    vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
-    mle       likelihood                             of sequences of tokens
-    seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
-"""
+"""Recipes of images and points: the autoencoder, the VAE, the GAN, and the VAE-GAN in three forms."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from amalgan import modalities, signatures
+from amalgan import signatures
 from amalgan.errors import UsageError
 
 if TYPE_CHECKING:
     from amalgan.data import Spec
-    from amalgan.modalities import Modality
     from amalgan.models.likelihoods import Likelihood
     from amalgan.objectives import Objective
-    from amalgan.objectives.core import Schedule
     from amalgan.training import Plan
 
 LikelihoodName = Literal[
@@ -35,8 +21,6 @@ LikelihoodName = Literal[
 Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
 Form = Literal["joint", "learned", "two-stage"]
 Sees = Literal["reconstructions", "samples", "both"]
-Baseline = Literal["none", "mean"]
-ReaderSize = Literal["small", "paper"]
 
 
 def ae(
@@ -214,190 +198,13 @@ def vaegan(
     return _plan(model, stages, lr, batch, ema, critic_steps)
 
 
-def mle(
-    spec: Spec,
-    *,
-    width: int = 32,
-    lr: float = 1e-2,
-    batch: int = 64,
-    ema: float = 0.99,
-) -> Plan:
-    """Maximum likelihood: a recurrent network that says how likely each next token is (the baseline of every text GAN).
-
-    Arguments:
-        width: of embedding and state, >= 1.
-        lr: Adam's step size.
-        batch: lines per step.
-        ema: decay of the moving average of the weights, in [0, 1); 0 for none.
-    """
-    from amalgan import objectives as o
-    from amalgan.models.sequences import SequenceModel
-    from amalgan.networks.sequences import Writer
-
-    model = SequenceModel(spec, Writer(len(spec.details["symbols"]), width))
-    return _sequence_plan(model, [(o.likelihood(), 1.0)], {"generator": lr}, batch, ema)
-
-
-def seqgan(
-    spec: Spec,
-    *,
-    width: int = 32,
-    reader: ReaderSize = "small",
-    dropout: float = 0.25,
-    rollouts: int = 16,
-    baseline: Baseline = "mean",
-    follow: float = 0.0,
-    likelihood: float = 0.0,
-    pretrain: float = 0.8,
-    judging: float = 0.1,
-    critic_steps: int = 5,
-    lr: float = 1e-2,
-    policy_lr: float = 1e-3,
-    critic_lr: float = 1e-4,
-    batch: int = 64,
-    ema: float = 0.99,
-) -> Plan:
-    """SeqGAN: likelihood, then the policy gradient of what a discriminator pays for each token (Yu et al. 2017).
-
-    Arguments:
-        width: of the writer's embedding and state, >= 1.
-        reader: the discriminator's convolutions: small, or the paper's 1,720 maps, a hundred times the work.
-        dropout: share of the reader's features that is dropped in training, in [0, 1).
-        rollouts: completions of every prefix, from which a token's payment is the mean (N in the paper), >= 1.
-        baseline: none as in the paper, or mean, which takes off the mean payment at the same position.
-        follow: share of its own weights that the policy that completes keeps at each step: 0.8 in the paper's text, 0
-            in what its released code does, in [0, 1).
-        likelihood: weight of the likelihood beside the policy gradient, >= 0.
-        pretrain: share of the steps that train by likelihood alone, in (0, 1).
-        judging: share of the steps that train the discriminator alone, in (0, 1).
-        critic_steps: turns of the discriminator per step, each on fresh samples, >= 1.
-        lr: Adam's step size in the likelihood's stage.
-        policy_lr: Adam's step size of the writer after it.
-        critic_lr: Adam's step size of the discriminator.
-        batch: lines per step.
-        ema: decay of the moving average of the writer, in [0, 1); 0 for none.
-    """
-    from amalgan import objectives as o
-    from amalgan.models.sequences import SequenceModel
-    from amalgan.networks.sequences import PAPER, Reader, Writer
-
-    if pretrain + judging >= 1:
-        raise UsageError(
-            f"pretrain={pretrain} and judging={judging}", "no steps left for the policy gradient", "lower one of them"
-        )
-    vocabulary, length = len(spec.details["symbols"]), spec.shape[0]
-    writer = Writer(vocabulary, width)
-    judge = Reader(vocabulary, length, dropped=dropout, **(PAPER if reader == "paper" else {}))
-    policy = o.policy_gradient(rollouts, baseline, follow)
-    if likelihood > 0:
-        policy = policy + likelihood * o.likelihood()
-    stages = [(o.likelihood(), pretrain), (o.judge(), judging), (policy + o.judge(), 1 - pretrain - judging)]
-    rates: dict[str, float | Schedule] = {
-        "generator": lambda progress: lr if progress < pretrain else policy_lr,
-        "discriminator": critic_lr,
-    }
-    return _sequence_plan(SequenceModel(spec, writer, judge), stages, rates, batch, ema, critic_steps)
-
-
-RECIPES: dict[str, Callable[..., Plan]] = {
-    "ae": ae, "vae": vae, "gan": gan, "vaegan": vaegan, "mle": mle, "seqgan": seqgan
-}  # fmt: skip
-TAKES = {"mle": "text", "seqgan": "text"}  # the modality of each recipe, where it is not images and points
-
-RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
-    "latent": (1, 4096),
-    "width": (1, 4096),
-    "beta": (0, 1e6),
-    "free_bits": (0, 1e3),
-    "lam": (0, 1e9),
-    "gamma": (0, 1e9),
-    "variance": (1e-8, 1e3),
-    "r1": (0, 1e6),
-    "r2": (0, 1e6),
-    "gradient_penalty": (0, 1e6),
-    "lazy": (1, 1000),
-    "critic_steps": (1, 100),
-    "share": (0.01, 0.99),
-    "dropout": (0, 0.99),
-    "rollouts": (1, 1000),
-    "follow": (0, 0.999),
-    "likelihood": (0, 1e6),
-    "pretrain": (0.01, 0.98),
-    "judging": (0.01, 0.98),
-    "policy_lr": (1e-8, 10),
-    "critic_lr": (1e-8, 10),
-    "lr": (1e-8, 10),
-    "batch": (2, 1_000_000),
-    "ema": (0, 0.999999),
-}
-
-
-def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
-    """The plan of a named recipe, its arguments checked.
-
-    Raises:
-        UsageError: no such recipe, no such argument, or a value outside its range.
-    """
-    checked = check(recipe, arguments)
-    made = RECIPES[recipe](spec, **checked)
-    made.model.config = {"recipe": recipe, "arguments": checked}
-    return made
-
-
-def modality(recipe: str) -> Modality:
-    """The kind of data that a recipe takes.
-
-    Raises:
-        UsageError: no such recipe.
-    """
-    parameters(recipe)
-    return modalities.of(TAKES.get(recipe, "images"))
-
-
-def parameters(recipe: str) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of a recipe, in order.
-
-    Raises:
-        UsageError: no such recipe.
-    """
-    if recipe not in RECIPES:
-        raise UsageError("a recipe", repr(recipe), f"write one of {', '.join(RECIPES)}")
-    return signatures.parameters(RECIPES[recipe])
-
-
-def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """All keyword arguments of a recipe: the given ones, checked, and the defaults.
-
-    Raises:
-        UsageError: no such argument, wrong type, or outside its range.
-    """
-    known = parameters(recipe)
-    for name, value in arguments.items():
-        if name not in known:
-            raise UsageError(f"{name}={value!r} for {recipe}", "no such argument", f"write one of {', '.join(known)}")
-        annotation = str(known[name].annotation)
-        words = signatures.choices(RECIPES[recipe], known[name])
-        if words:
-            if value not in words:
-                raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
-            continue
-        number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
-        if not number or (annotation == "int" and not float(value).is_integer()):
-            raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")
-        low, high = RANGES.get(name, (float("-inf"), float("inf")))
-        if not low <= value <= high:
-            raise UsageError(f"{name} for {recipe}", f"{value}", f"write {name} between {low:g} and {high:g}")
-    given = {name: int(v) if known[name].annotation == "int" else v for name, v in arguments.items()}
-    return {name: given.get(name, p.default) for name, p in known.items()}
-
-
-# What the recipes share
+# What they share
 
 
 def _only(wanted: Form, form: Form, **arguments: Any) -> None:
     """Refuse arguments of one form of the VAE-GAN in another, where they would do nothing."""
     for name, value in arguments.items():
-        if form != wanted and value != parameters("vaegan")[name].default:
+        if form != wanted and value != signatures.parameters(vaegan)[name].default:
             raise UsageError(f"{name}={value} with form={form}", f"only form={wanted} reads it", f"add --form {wanted}")
 
 
@@ -456,29 +263,6 @@ def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple
         terms += [ZeroCentred(r1, ("x",), lazy)] if r1 > 0 else []
         terms += [ZeroCentred(r2, fakes, lazy)] if r2 > 0 else []
     return terms + ([OneCentred(one_centred, fakes, lazy)] if one_centred > 0 else [])
-
-
-def _sequence_plan(
-    model: Any,
-    stages: list[tuple[Objective, float]],
-    lr: dict[str, float | Schedule],
-    batch: int,
-    ema: float,
-    critic_steps: int = 1,
-) -> Plan:
-    from amalgan.training import Plan
-
-    return Plan(
-        model=model,
-        stages=stages,
-        lr=lr,
-        betas=dict.fromkeys(model.networks, (0.9, 0.999)),
-        turns={"discriminator": critic_steps},
-        batch=batch,
-        ema=ema,
-        clip=5.0 * model.length,  # 5 nats per token, as published: the loss is a sum over tokens
-        precision="bf16",  # of the reader's convolutions; whatever a probability hangs on is fp32
-    )
 
 
 def _sum(first: Objective, *others: Objective) -> Objective:

@@ -1,0 +1,137 @@
+"""Named models: one function each, whose signature is its configuration.
+
+A recipe takes the data's `Spec` and keyword arguments, and returns a `Plan`: networks chosen from the spec, the sum of
+terms to minimise, and step sizes. The keyword arguments are the flags of the command line and the JSON of a run folder.
+
+    ae        reconstruction
+    vae       reconstruction + beta KL
+    gan       a game
+    vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
+    mle       likelihood                             of sequences of tokens
+    seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from amalgan import modalities, signatures
+from amalgan.errors import UsageError
+from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
+from amalgan.recipes.text import mle, seqgan
+
+if TYPE_CHECKING:
+    from amalgan.data import Spec
+    from amalgan.modalities import Modality
+    from amalgan.training import Plan
+
+__all__ = [
+    "RECIPES",
+    "Form",
+    "Game",
+    "ae",
+    "check",
+    "gan",
+    "mle",
+    "modality",
+    "parameters",
+    "plan",
+    "seqgan",
+    "vae",
+    "vaegan",
+]
+
+KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
+    "images": (ae, vae, gan, vaegan),
+    "text": (mle, seqgan),
+}
+RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
+TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
+
+RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
+    "latent": (1, 4096),
+    "width": (1, 4096),
+    "beta": (0, 1e6),
+    "free_bits": (0, 1e3),
+    "lam": (0, 1e9),
+    "gamma": (0, 1e9),
+    "variance": (1e-8, 1e3),
+    "r1": (0, 1e6),
+    "r2": (0, 1e6),
+    "gradient_penalty": (0, 1e6),
+    "lazy": (1, 1000),
+    "critic_steps": (1, 100),
+    "share": (0.01, 0.99),
+    "dropout": (0, 0.99),
+    "rollouts": (1, 1000),
+    "follow": (0, 0.999),
+    "likelihood": (0, 1e6),
+    "pretrain": (0.01, 0.98),
+    "judging": (0.01, 0.98),
+    "policy_lr": (1e-8, 10),
+    "critic_lr": (1e-8, 10),
+    "lr": (1e-8, 10),
+    "batch": (2, 1_000_000),
+    "ema": (0, 0.999999),
+}
+
+
+def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
+    """The plan of a named recipe, its arguments checked.
+
+    Raises:
+        UsageError: no such recipe, no such argument, or a value outside its range.
+    """
+    checked = check(recipe, arguments)
+    made = RECIPES[recipe](spec, **checked)
+    made.model.config = {"recipe": recipe, "arguments": checked}
+    return made
+
+
+def modality(recipe: str) -> Modality:
+    """The kind of data that a recipe takes.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    parameters(recipe)
+    return modalities.of(TAKES[recipe])
+
+
+def parameters(recipe: str) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of a recipe, in order.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if recipe not in RECIPES:
+        raise UsageError("a recipe", repr(recipe), f"write one of {', '.join(RECIPES)}")
+    return signatures.parameters(RECIPES[recipe])
+
+
+def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """All keyword arguments of a recipe: the given ones, checked, and the defaults.
+
+    Raises:
+        UsageError: no such argument, wrong type, or outside its range.
+    """
+    known = parameters(recipe)
+    for name, value in arguments.items():
+        if name not in known:
+            raise UsageError(f"{name}={value!r} for {recipe}", "no such argument", f"write one of {', '.join(known)}")
+        annotation = str(known[name].annotation)
+        words = signatures.choices(RECIPES[recipe], known[name])
+        if words:
+            if value not in words:
+                raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
+            continue
+        number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
+        if not number or (annotation == "int" and not float(value).is_integer()):
+            raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")
+        low, high = RANGES.get(name, (float("-inf"), float("inf")))
+        if not low <= value <= high:
+            raise UsageError(f"{name} for {recipe}", f"{value}", f"write {name} between {low:g} and {high:g}")
+    given = {name: int(v) if known[name].annotation == "int" else v for name, v in arguments.items()}
+    return {name: given.get(name, p.default) for name, p in known.items()}
