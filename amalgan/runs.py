@@ -19,7 +19,7 @@ import platform
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,6 +55,7 @@ class Tick:
 
 
 Watcher = Callable[[Tick], None]
+Pace = tuple[float, float]  # share of the steps that a stage takes, seconds per step in it
 
 
 class Interrupted(AmalganError):
@@ -223,7 +224,7 @@ def train(
     """Train a recipe on data and leave a run folder.
 
     Arguments:
-        recipe: ae, vae, gan or vaegan.
+        recipe: a name in `amalgan.recipes.RECIPES`.
         data: what the modality of the recipe can open, or a Data.
         steps: the budget; or
         minutes: the budget in wall time, turned into steps by timing a few before it starts.
@@ -281,21 +282,26 @@ def resume(
 
 @dataclass
 class Prepared:
-    """A run that is ready to start: its folder, its record, its data, and an estimate of its time."""
+    """A run that is ready to start: its folder, its record, its data; where timed, seconds per step of each stage."""
 
     folder: Path
     record: dict[str, Any]
     data: Data
-    seconds_per_step: float | None = None
+    paces: tuple[Pace, ...] = ()
 
     @property
     def steps(self) -> int:
         return int(self.record["steps"])
 
     @property
+    def seconds_per_step(self) -> float:
+        """The mean over the stages; 0 where nothing was timed."""
+        return sum(share * seconds for share, seconds in self.paces)
+
+    @property
     def estimate(self) -> float | None:
         """Seconds it will take, None where too short to be worth timing."""
-        return None if self.seconds_per_step is None else self.seconds_per_step * self.steps
+        return self.seconds_per_step * self.steps or None
 
     def go(self, checkpoint_seconds: float = 60.0, tensorboard: bool = False, watcher: Watcher | None = None) -> Run:
         """Train to the end of the budget."""
@@ -372,7 +378,7 @@ def prepare(
     if timed and (minutes is not None or prepared.steps > 100):
         torch.set_num_threads(_threads(threads, spec))
         with _memory_explained(record):
-            prepared.seconds_per_step = distributed.agree(_time_a_step(record, opened))
+            prepared.paces = tuple(_paces(record, opened))
         if minutes is not None:
             record["steps"] = max(1, round(minutes * 60 / prepared.seconds_per_step))
     return prepared
@@ -387,7 +393,7 @@ class Keeper:
         self.modality = modalities.of(prepared.data.spec.modality)
         self.stop = False
         self.began, self.began_cpu, self.start_step = time.perf_counter(), time.process_time(), trainer.step_count
-        self.lines: list[str] = []
+        self.paces = prepared.paces or tuple((share, 1.0) for _, share in trainer.plan.stages)
         self.board = _board(self.folder) if tensorboard else None
         self._truncate_log()
 
@@ -440,8 +446,11 @@ class Keeper:
         self._finish()
 
     def _left(self, step: int) -> float:
-        done = step - self.start_step
-        return (time.perf_counter() - self.began) / done * (self.trainer.steps - step)
+        """By what the steps so far took against what was expected of them: a stage may be many times another's price."""
+        start, now, end = (
+            expected(self.paces, self.trainer.steps, s) for s in (self.start_step, step, self.trainer.steps)
+        )
+        return (time.perf_counter() - self.began) / (now - start) * (end - now)
 
     def _log(self, step: int) -> dict[str, float]:
         weights = dict(self.trainer.signals.weights)
@@ -503,6 +512,15 @@ class Keeper:
 # Small decisions
 
 
+def expected(paces: Sequence[Pace], steps: int, step: int) -> float:
+    """Seconds of the first `step` of `steps` steps, at the paces of the stages."""
+    seconds, begin = 0.0, 0.0
+    for share, pace in paces:
+        seconds += pace * min(max(0.0, step - begin), share * steps)
+        begin += share * steps
+    return seconds
+
+
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
     with torch.random.fork_rng():
         torch.manual_seed(noise.key(record["seed"], "weights"))
@@ -513,15 +531,14 @@ def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
     return Trainer(plan, data.train, steps, record["seed"], record["device"], record["clip"])
 
 
-def _time_a_step(record: dict[str, Any], data: Data) -> float:
-    """Seconds per step over the run: the mean of a few in each stage, by its share, on a trainer that is thrown away."""
+def _paces(record: dict[str, Any], data: Data) -> Iterator[Pace]:
+    """Share of the run and seconds per step of each stage: the mean of a few, on a trainer that is thrown away."""
     trainer = _trainer(record, data, max(record["steps"], 1000))
-    seconds, progress = 0.0, 0.0
+    progress = 0.0
     for _, share in trainer.plan.stages:
         trainer.step_count = math.ceil(progress * trainer.steps)
-        seconds += share * _mean_step(trainer, 2.0 * share)
+        yield share, _mean_step(trainer, 2.0 * share)
         progress += share
-    return seconds
 
 
 def _mean_step(trainer: Trainer, patience: float) -> float:
@@ -530,7 +547,7 @@ def _mean_step(trainer: Trainer, patience: float) -> float:
     while len(times) < 20 and (len(times) <= 4 or sum(times) <= patience):
         start = time.perf_counter()
         trainer.step()
-        times.append(time.perf_counter() - start)
+        times.append(distributed.agree(time.perf_counter() - start))  # all processes must take as many steps
     return sum(times[2:]) / len(times[2:])
 
 

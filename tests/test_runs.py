@@ -55,6 +55,11 @@ def equal(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_a_dear_last_stage_takes_most_of_the_time() -> None:
+    paces = ((0.8, 1.0), (0.2, 16.0))
+    assert [runs.expected(paces, 100, step) for step in (0, 40, 80, 90, 100)] == [0, 40, 80, 240, 400]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("stop", [7, 17])
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
