@@ -16,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from ..errors import UsageError
 from . import oracle as oracles
 from .core import ANY, Data, Decoded, Spec, Split, divide
 
-Units = Literal["auto", "characters", "words"]
+if TYPE_CHECKING:
+    from ..modalities.text import Units
+
 END, UNKNOWN = 0, 1
 SHOWN_UNKNOWN = "\ufffd"
 LONGEST = {"words": 64, "characters": 128}  # tokens of a line, unless asked for more
