@@ -31,6 +31,7 @@ Pair = tuple[str, str]
 SOURCES = (
     "an edge list (.txt, .tsv, .csv, also .gz), a folder with *_train.txt, *_test.txt and *_test_neg.txt, pairs, karate"
 )
+FEW = 100  # held-out edges, below which chance decides
 PARTS = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
 HEADS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "id1", "id2", "fromnodeid", "tonodeid"}
 
@@ -127,6 +128,8 @@ def open(
     details = {"vertices": names, "edges": " ".join(map(str, train.flatten().tolist()))}
     held = {VALIDATION: validation, TEST: test}
     splits = {p: _held_out(edges, listed, p, names, x, non_edges, seed, data.notes) for p, edges in held.items()}
+    if 0 < len(test) < FEW:
+        data.notes.append(f"{len(test):,} test edges are few: what is judged on them says little")
     isolated = len(names) - len(train.unique())
     if isolated:
         data.notes.append(f"{isolated:,} vertices have no training edge")

@@ -144,7 +144,7 @@ def netmf(graph: Graph, width: int = 50, window: int = 10, rounds: int = 20) -> 
     """(N, width) the vectors that DeepWalk's skip-gram tends to with ever more walks, by NetMF (Qiu et al. 2018).
 
     With U S V' the largest singular values of the matrix above, U S^(1/2); by subspace iteration from fixed numbers.
-    Vertices without edges have the vector 0, and so have dimensions beyond the number of vertices.
+    Vertices without edges, or in parts of the graph too small to reach these values, have the vector 0.
 
     Arguments:
         window: T, of the walks.
@@ -166,7 +166,7 @@ def netmf(graph: Graph, width: int = 50, window: int = 10, rounds: int = 20) -> 
         at = (total > 1).nonzero()
         kept.append((at + torch.tensor([0, start]), total[at[:, 0], at[:, 1]].log()))
     matrix = _sparse(torch.cat([at for at, _ in kept]).T, torch.cat([values for _, values in kept]), graph.vertices)
-    wide = min(graph.vertices, width + 10)
+    wide = min(graph.vertices, width + 30)
     source = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(graph.vertices, wide, generator=source))[0]
     for _ in range(rounds):
@@ -174,7 +174,8 @@ def netmf(graph: Graph, width: int = 50, window: int = 10, rounds: int = 20) -> 
     values, vectors = torch.linalg.eigh(basis.T @ torch.sparse.mm(matrix, basis))
     largest = values.abs().argsort(descending=True)[:width]
     found = basis @ vectors[:, largest] * values[largest].abs().sqrt()
-    found[torch.from_numpy(graph.degree == 0)] = 0
+    lengths = found.norm(dim=1)
+    found[lengths < 1e-3 * lengths.max()] = 0  # vertices of parts too small for the largest values: only rounding is left
     return nn.functional.pad(found, (0, width - found.shape[1]))
 
 
