@@ -192,7 +192,9 @@ def tree(
     parts += [f'<path class="whisker {colour}" d="M{point(0)}L{point(i)}"/>' for i in found]
     for i, (x, y) in enumerate(at):
         kind = f"mean {colour}" if i in found else "frame"
-        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if i == 0 else 5 if i in found else 3}"/>')
+        parts.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if i == 0 else 5 if i in found else 3}"/>'
+        )
     parts += [f'<circle class="anchor" cx="{at[i][0]:.1f}" cy="{at[i][1]:.1f}" r="9"/>' for i in sought]
     for i in (0, *found):
         x, y = at[i]

@@ -119,7 +119,11 @@ def edges(count: int, vertices: int) -> Tensor:
 
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
-    *((page, shape, small) for page in TWINS.keys() - TEXT - EDGES for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))),
+    *(
+        (page, shape, small)
+        for page in TWINS.keys() - TEXT - EDGES
+        for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
+    ),
     ("mle", (5,), {}),
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
@@ -135,7 +139,9 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     # the library judges all completions, and takes all steps of walks, at once: how much at once decides how it rounds
     close = torch.equal if page not in {"seqgan"} | EDGES else partial(torch.allclose, rtol=0, atol=1e-6)
     kind = lines if page in TEXT else edges if page in EDGES else None
-    x = kind(30 if page in EDGES else 100, *shape) if kind else images(100, shape)  # epochs end within the run, and within a batch
+    x = (
+        kind(30 if page in EDGES else 100, *shape) if kind else images(100, shape)
+    )  # epochs end within the run, and within a batch
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -113,7 +114,8 @@ def open(
         progress(len(listed.pairs), len(listed.pairs))
     if spec is not None:
         return _of_others(name, listed, non_edges, seed, spec)
-    names = sorted({name for pair in [*listed.pairs, *sum(listed.non_edges.values(), [])] for name in pair}, key=_order)
+    every = chain(listed.pairs, *listed.non_edges.values())
+    names = sorted(set(chain.from_iterable(every)), key=_order)
     x, part, notes = _edges(listed, {name: i for i, name in enumerate(names)})
     first = f"{len(names):,} vertices, {len(np.unique(x, axis=0)):,} edges"
     decoded = Decoded(

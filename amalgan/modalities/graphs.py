@@ -43,6 +43,7 @@ METRICS = {
     ),
     "leakage_new": Meaning("share", "lower", "The same among the walks that do not end at a training edge."),
 }  # fmt: skip
+Found = tuple[str, float, float | None, float, int, str]  # metric, value, floor, ceiling, n, note
 LINKING = ("accuracy", "auc", "average_precision")
 
 
@@ -149,7 +150,9 @@ class Edges(Modality):
             root = names.index(vertex)
             others, chances = model.likeliest(root, n, new=not known)
             if not len(others):
-                found = "no edge to walk along" if not graph.degree[root] else "no walk leads to a vertex it does not know"
+                found = (
+                    "no edge to walk along" if not graph.degree[root] else "no walk leads to a vertex it does not know"
+                )
                 raise UsageError(f"neighbours of {vertex!r}", found, "name another vertex, or write --known")
             pairs = torch.stack([torch.full_like(others, root), others], 1)
         return [
@@ -191,14 +194,17 @@ class Edges(Modality):
             raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
         held = getattr(data, split)
         if not len(held):
-            raise UsageError(f"judging on the {split} edges", "there are none", "leave --whole out, or write --split test")
+            raise UsageError(
+                f"judging on the {split} edges", "there are none", "leave --whole out, or write --split test"
+            )
         edges, others = (held.x[held.c == label][:n] for label in (1, 0))
         pairs = torch.cat([edges, others])
         labels = torch.cat([torch.ones(len(edges)), torch.zeros(len(others))]).long()
         graph = graph_of(data.spec)
         made = {name: scores(score(graph, pairs), labels) for name, score in judge.HEURISTICS.items()}
         heuristics = {metric: {name: found[metric] for name, found in made.items()} for metric in LINKING}
-        held_out = torch.cat([part.x[part.c == 1] for part in (data.validation, data.test)])
+        kept = [part.batch(torch.arange(len(part))) for part in (data.validation, data.test)]
+        held_out = torch.cat([x[c == 1] for x, c in kept])
         return Reference(split, len(edges), pairs, labels, held_out, heuristics)
 
     def evaluate(self, model: Any, data: Data, against: Reference) -> list[Row]:
@@ -208,14 +214,16 @@ class Edges(Modality):
         from amalgan.metrics.rows import Row
 
         if data.spec.details["vertices"] != model.spec.details["vertices"]:
-            raise UsageError("judging a model of a graph", "edges of another graph", "give --data with its own vertices")
+            raise UsageError(
+                "judging a model of a graph", "edges of another graph", "give --data with its own vertices"
+            )
         with torch.no_grad():
             values = scores(model.judge.cosine(against.pairs), against.labels)
             values |= {f"{k}_product": v for k, v in scores(model.judge(against.pairs)[0], against.labels).items()}
             if model.generator is not None:
                 other = scores(model.discriminator.cosine(against.pairs), against.labels)
                 values |= {f"{k}_discriminator": v for k, v in other.items()}
-        rows = []
+        rows: list[Found] = []
         for name in METRICS:
             if name in values:
                 metric = next(metric for metric in LINKING if name.startswith(metric))
@@ -229,7 +237,7 @@ class Edges(Modality):
             for name, value, floor, ceiling, n, note in rows
         ]
 
-    def _surprise(self, model: Any, against: Reference) -> list[tuple[str, float, float | None, float, int, str]]:
+    def _surprise(self, model: Any, against: Reference) -> list[Found]:
         import math
 
         import torch
@@ -245,9 +253,7 @@ class Edges(Modality):
         note = f"from both ends of the {len(both) // 2:,} edges within reach of a walk"
         return [("nll", -float(logs.double().mean()), None, math.log(model.vertices - 1), len(both), note)]
 
-    def _leakage(
-        self, model: Any, data: Data, against: Reference
-    ) -> list[tuple[str, float, float | None, float, int, str]]:
+    def _leakage(self, model: Any, data: Data, against: Reference) -> list[Found]:
         from amalgan.models.graphs import GraphModel
         from amalgan.networks.graphs import Embedding
 
@@ -284,7 +290,13 @@ class Edges(Modality):
         able = {name: json.loads(bytes(kept["graph"].tolist())) for name, kept in page.shown.items() if kept}
         if not able:
             return []
-        found = [("baselines", "Without learning", beside(page.results, next(iter(able.values()))["heuristics"], self.labels))]
+        found = [
+            (
+                "baselines",
+                "Without learning",
+                beside(page.results, next(iter(able.values()))["heuristics"], self.labels),
+            )
+        ]
         shown = max(1, DRAWN >> page.level)
         figures = [
             figure(name, colour_of(page.results, name), picture(one, colour_of(page.results, name)), one["name"])

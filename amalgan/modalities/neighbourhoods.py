@@ -64,19 +64,24 @@ def picture(one: dict[str, Any], colour: str) -> str:
 def beside(results: dict[str, Any], heuristics: dict[str, dict[str, float]], labels: dict[str, str]) -> str:
     """A table of the recipes and of scores that need no learning, and in words who beats whom."""
     values = {
-        name: {e["metric"]: e["value"] for e in results["summary"] if e["recipe"] == name} for name in results["recipes"]
+        name: {e["metric"]: e["value"] for e in results["summary"] if e["recipe"] == name}
+        for name in results["recipes"]
     }
     heads = "".join(f'<th scope="col">{labels[metric]} ↑</th>' for metric in heuristics)
     rows, said = [], []
     for name, own in values.items():
         cells = "".join(f"<td>{number(own.get(metric))}</td>" for metric in heuristics)
-        rows.append(f'<tr><th scope="row"><span class="chip {colour_of(results, name)}"></span>{escape(name)}</th>{cells}</tr>')
+        rows.append(
+            f'<tr><th scope="row"><span class="chip {colour_of(results, name)}"></span>{escape(name)}</th>{cells}</tr>'
+        )
         best = {metric: max(found, key=found.__getitem__) for metric, found in heuristics.items()}
         told = {
             verdict: [f"{labels[m]} ({number(own[m])} against {number(heuristics[m][b])} of {b})" for m, b in best.items() if m in own and (own[m] > heuristics[m][b]) == wins]
             for verdict, wins in (("beats the best of them in", True), ("does not beat the best of them in", False))
         }  # fmt: skip
-        said += [f"<p><b>{escape(name)}</b> {verdict} {escape(listed(what))}.</p>" for verdict, what in told.items() if what]
+        said += [
+            f"<p><b>{escape(name)}</b> {verdict} {escape(listed(what))}.</p>" for verdict, what in told.items() if what
+        ]
     for name in next(iter(heuristics.values())):
         cells = "".join(f'<td class="soft">{number(found[name])}</td>' for found in heuristics.values())
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')

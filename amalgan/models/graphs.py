@@ -235,5 +235,7 @@ class GraphModel(Model):
             scores = vectors @ vectors[root]
             scores[root] = -math.inf
             cumulative = torch.softmax(scores.double(), 0).cumsum(0)
-            ends.append(torch.searchsorted(cumulative, number * cumulative[-1], right=True).clamp(max=self.vertices - 1))
+            ends.append(
+                torch.searchsorted(cumulative, number * cumulative[-1], right=True).clamp(max=self.vertices - 1)
+            )
         return torch.stack([roots, torch.stack(ends)], 1)

@@ -1,8 +1,8 @@
 """Vertices of a graph as vectors, and what is known of them without learning.
 
-    d(u, v) = e_u . e_v                                   how well two vertices go together
-    father of v in the tree of root c                     the first of v's neighbours that are one step nearer to c
-    log max(1, vol / (T) sum_{r <= T} P^r D^-1) = E E'    what DeepWalk factorises (Qiu et al. 2018, equation 12, b = 1)
+d(u, v) = e_u . e_v                                   how well two vertices go together
+father of v in the tree of root c                     the first of v's neighbours that are one step nearer to c
+log max(1, vol / (T) sum_{r <= T} P^r D^-1) = E E'    what DeepWalk factorises (Qiu et al. 2018, equation 12, b = 1)
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Graph:
         """(N, N) the adjacency matrix, or one with these values (2E,) in the order of `indices`; sparse float32."""
         rows = np.repeat(np.arange(self.vertices), self.degree)
         entries = np.ones(len(rows)) if values is None else values
-        return _sparse(torch.from_numpy(np.stack([rows, self.indices])), torch.from_numpy(entries).float(), self.vertices)
+        return _sparse(
+            torch.from_numpy(np.stack([rows, self.indices])), torch.from_numpy(entries).float(), self.vertices
+        )
 
     def fathers(self, roots: np.ndarray) -> np.ndarray:
         """(R, N) the father of every vertex in the breadth-first trees of R roots; the root's is itself, -1 out of reach.
@@ -93,7 +95,8 @@ class Graph:
         at = np.arange(count)
         bits[roots, at // 8] |= (128 >> (at % 8)).astype(np.uint8)
         border = bits.view(np.uint64)
-        seen, level, planes = border.copy(), 0, []  # planes: the binary digits of the distances
+        seen, level = border.copy(), 0
+        planes: list[np.ndarray] = []  # the binary digits of the distances
         while border.any():
             reached = np.zeros_like(border)
             reached[linked] = np.bitwise_or.reduceat(border[self.indices], starts, axis=0)
@@ -111,7 +114,9 @@ class Graph:
         distances = self.distances(roots)
         found = np.full(distances.shape, -1, self.integers)
         by_degree = np.argsort(-self.degree, kind="stable")
-        for k in range(self.degree.max(initial=0) - 1, -1, -1):  # each vertex's last neighbour first, so the first stays
+        for k in range(
+            self.degree.max(initial=0) - 1, -1, -1
+        ):  # each vertex's last neighbour first, so the first stays
             rows = by_degree[: (self.degree > k).sum()]
             neighbour = self.indices[self.indptr[rows] + k]
             nearer = distances[neighbour] < distances[rows]
@@ -175,7 +180,9 @@ def netmf(graph: Graph, width: int = 50, window: int = 10, rounds: int = 20) -> 
     largest = values.abs().argsort(descending=True)[:width]
     found = basis @ vectors[:, largest] * values[largest].abs().sqrt()
     lengths = found.norm(dim=1)
-    found[lengths < 1e-3 * lengths.max()] = 0  # vertices of parts too small for the largest values: only rounding is left
+    found[lengths < 1e-3 * lengths.max()] = (
+        0  # vertices of parts too small for the largest values: only rounding is left
+    )
     return nn.functional.pad(found, (0, width - found.shape[1]))
 
 

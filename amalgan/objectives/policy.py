@@ -86,9 +86,7 @@ class Reinforce(Objective):
         moves: the networks it trains.
     """
 
-    def __init__(
-        self, game: str = "minimax", baseline: str = "mean", moves: tuple[str, ...] = ("generator",)
-    ) -> None:
+    def __init__(self, game: str = "minimax", baseline: str = "mean", moves: tuple[str, ...] = ("generator",)) -> None:
         if baseline not in BASELINES:
             raise UsageError("a policy gradient", f"baseline={baseline!r}", f"write one of {', '.join(BASELINES)}")
         self.game, self.baseline, self.moves = game, baseline, moves

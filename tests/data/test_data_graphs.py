@@ -173,7 +173,9 @@ def test_a_division_of_somebody_elses_is_kept(tmp_path: Path) -> None:
     assert named(data, "train") | named(data, "validation") == {frozenset(pair) for pair in RING[:100]} - test
     assert named(data, "test", 0) == {frozenset(p) for p in [("v0", "v30"), ("v1", "v31"), ("v5", "v40")]}
     said = "; ".join(data.notes)
-    assert "its own test set" in said and "3 pairs that are no edges come with" in said and "2 pairs that are said" in said
+    assert (
+        "its own test set" in said and "3 pairs that are no edges come with" in said and "2 pairs that are said" in said
+    )
     assert "1 items left the earlier part" in said
     whole = graphs.open(tmp_path, whole=True)
     assert named(whole, "train") == {frozenset(pair) for pair in RING[:100]} - test
