@@ -57,7 +57,9 @@ def trained(job: jobs.Job) -> dict[str, Any]:
     data, kind = opened(), modalities.of("edges")
     torch.manual_seed(key(job["seed"], "weights"))
     plan = recipes.plan(recipe, data.spec, arguments)
-    Trainer(recipes.plan(recipe, data.spec, arguments), data.train, 1).step()  # what is paid once a process, and the start
+    Trainer(
+        recipes.plan(recipe, data.spec, arguments), data.train, 1
+    ).step()  # what is paid once a process, and the start
     vars(plan.model.trees.graph).pop("all_fathers", None)  # each run pays for its own trees
     epoch = -(-len(data.train) // plan.batch)
     start = time.process_time()

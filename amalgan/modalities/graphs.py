@@ -244,8 +244,7 @@ class Edges(Modality):
 
         edges = against.pairs[against.labels == 1]
         both = torch.cat([edges, edges.flip(1)])
-        fathers, which = model.trees.of(both[:, 0])
-        both = both[fathers[which, both[:, 1]] >= 0]
+        both = both[model.reaches(both)]
         if not len(both):
             return []
         with torch.no_grad():

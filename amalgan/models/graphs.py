@@ -23,7 +23,8 @@ from amalgan.models.core import Model
 from amalgan.networks.graphs import Embedding, Graph, graph_of, log_softmax_within, netmf, pick_within
 from amalgan.noise import Noise, rows
 
-MEMORY = 2**30  # bytes of trees that are kept; those of larger graphs are grown when they are asked for
+MEMORY = 2**30  # bytes of trees at hand: of all roots, or else of those that are walked from
+AT_ONCE = 2048  # walks, at most
 
 
 class Trees(nn.Module):
@@ -31,13 +32,15 @@ class Trees(nn.Module):
 
     Arguments:
         graph: of the training edges.
-        memory: bytes that the matrix may take.
+        memory: bytes that the matrix, or a block of it, may take; a block holds one tree at least.
     """
 
     def __init__(self, graph: Graph, memory: int = MEMORY) -> None:
         super().__init__()
         self.graph = graph
-        self.kept = graph.vertices**2 * graph.integers.itemsize <= memory
+        whole = graph.vertices * graph.integers.itemsize  # bytes of one tree
+        self.kept = graph.vertices * whole <= memory
+        self.at_once = AT_ONCE if self.kept else min(AT_ONCE, max(1, memory // whole))
         self.indptr: Tensor
         self.indices: Tensor
         self.held: Tensor
@@ -135,6 +138,14 @@ class GraphModel(Model):
     @torch.no_grad()
     def walk(self, roots: Tensor, uniform: Callable[[int], Tensor]) -> Tensor:
         """Where walks from roots (B,) end, (B,); `uniform(step)` gives numbers (B,). A root without edges stays there."""
+
+        def some(part: Tensor) -> Tensor:
+            return self._walk(roots[part], lambda step: uniform(step)[part])
+
+        parts = torch.arange(len(roots), device=roots.device).split(self.trees.at_once)
+        return torch.cat([some(part) for part in parts])
+
+    def _walk(self, roots: Tensor, uniform: Callable[[int], Tensor]) -> Tensor:
         assert self.generator is not None
         fathers, which = self.trees.of(roots)
         at, on, step = roots.clone(), (self.trees.indptr[roots + 1] > self.trees.indptr[roots]).nonzero()[:, 0], 0
@@ -150,7 +161,9 @@ class GraphModel(Model):
 
     def log_prob(self, pairs: Tensor) -> Tensor:
         """log G(v | c) in nats of pairs (c, v), (B,); -inf where no walk from c ends at v."""
-        assert self.generator is not None
+        return torch.cat([self._log_prob(part) for part in pairs.split(self.trees.at_once)])
+
+    def _log_prob(self, pairs: Tensor) -> Tensor:
         roots, ends = pairs.unbind(1)
         fathers, which = self.trees.of(roots)
         reached = ((fathers[which, ends] >= 0) & (roots != ends)).nonzero()[:, 0]
@@ -176,6 +189,14 @@ class GraphModel(Model):
         scores = self.generator(torch.stack([at[whose], near], 1))[0].float()
         logs = log_softmax_within(scores, whose, len(at))
         return logs[near == to[whose]]
+
+    def reaches(self, pairs: Tensor) -> Tensor:
+        """Whether a path leads from one to the other, (B,) of pairs (B, 2)."""
+        found = []
+        for part in pairs.split(self.trees.at_once):
+            fathers, which = self.trees.of(part[:, 0])
+            found.append(fathers[which, part[:, 1]] >= 0)
+        return torch.cat(found)
 
     # Use
 

@@ -69,6 +69,7 @@ def test_graph_softmax_is_the_walk_by_hand_and_sums_to_one(memory: int) -> None:
         expected = by_hand(made, root)
         assert {v for v in range(10) if found[root, v] > -math.inf} == expected.keys()
         assert all(math.exp(found[root, v]) == pytest.approx(p, rel=1e-5) for v, p in expected.items())
+    assert torch.equal(made.reaches(pairs).view(10, 10), (found > -math.inf) | torch.eye(10, dtype=torch.bool))
     sums = found.exp().sum(1)
     assert torch.allclose(sums[:9], torch.ones(9), atol=1e-6) and sums[9] == 0
 
@@ -82,6 +83,15 @@ def test_graph_softmax_sums_to_one_on_random_graphs(seed: int) -> None:
     sums = made.log_prob(every_pair(25)).exp().view(25, 25).sum(1)
     linked = torch.from_numpy(made.trees.graph.degree > 0)
     assert (sums - linked.float()).abs().max() < 1e-5
+
+
+def test_walks_do_not_depend_on_how_many_trees_are_at_hand() -> None:
+    kept, grown = model(), model()
+    grown.trees = Trees(graph_of(grown.spec), 60)
+    assert kept.trees.kept and not grown.trees.kept and grown.trees.at_once == 3
+    edges = torch.tensor(EDGES).repeat(5, 1)
+    one, other = (made.draw(edges, None, Noise(2)) for made in (kept, grown))
+    assert torch.equal(one.fake, other.fake) and torch.equal(one.fake_log_prob, other.fake_log_prob)
 
 
 def test_walks_follow_graph_softmax() -> None:
