@@ -38,8 +38,8 @@ METRICS = {
     "auc_discriminator": Meaning("share", "higher", "ROC AUC of the discriminator's vectors."),
     "nll": Meaning("nats per edge", "lower", "How unlikely the model finds it to go from one end to the other."),
     "leakage": Meaning(
-        "share", "lower", "Of the generator's walks, those that end at a held-out edge: the discriminator is taught that "
-        "it is none.",
+        "share", "lower", "Of the generator's walks, those that end at a held-out edge: where walks are the negatives, "
+        "the discriminator is taught that it is none.",
     ),
     "leakage_new": Meaning("share", "lower", "The same among the walks that do not end at a training edge."),
 }  # fmt: skip

@@ -20,6 +20,7 @@ from amalgan.objectives.adversarial import GAMES, Adversarial
 from amalgan.objectives.core import Loss, Objective, Turn
 
 BASELINES = ("none", "mean")
+UNSEEN = torch.tensor(torch.nan)  # the verdict on real data, in a game whose generator never looks at it
 
 
 class Likelihood(Objective):
@@ -89,6 +90,9 @@ class Reinforce(Objective):
     def __init__(self, game: str = "minimax", baseline: str = "mean", moves: tuple[str, ...] = ("generator",)) -> None:
         if baseline not in BASELINES:
             raise UsageError("a policy gradient", f"baseline={baseline!r}", f"write one of {', '.join(BASELINES)}")
+        alone = [name for name, (_, play) in GAMES.items() if not play(UNSEEN, torch.tensor(0.0)).isnan()]
+        if game not in alone:
+            raise UsageError("a payment for samples", f"game={game!r}", f"write one of {', '.join(alone)}")
         self.game, self.baseline, self.moves = game, baseline, moves
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
@@ -96,7 +100,7 @@ class Reinforce(Objective):
             return
         (verdict,) = turn.verdicts("fake")
         logits = verdict.logits.detach()
-        payment = -GAMES[self.game][1](torch.full_like(logits, torch.nan), logits)
+        payment = -GAMES[self.game][1](UNSEEN, logits)
         usual = turn.mean(payment.mean()) if self.baseline == "mean" else 0.0
         yield Loss("policy", -(turn.draw.fake_log_prob * (payment - usual)).mean(), self.moves)
         yield Loss("reward", payment.mean(), self.moves, weight=0.0)

@@ -13,6 +13,7 @@ from amalgan import objectives as o
 from amalgan import recipes
 from amalgan.data import Spec, graphs
 from amalgan.data.core import Split
+from amalgan.errors import UsageError
 from amalgan.models.graphs import GraphModel, Trees
 from amalgan.networks.graphs import Embedding, graph_of
 from amalgan.noise import Noise
@@ -187,6 +188,13 @@ def test_reinforce_by_hand(baseline: str) -> None:
     assert loss.moves == ("generator",) and not list(o.Reinforce().losses(Turn(draw, "discriminator")))
     loss.value.backward()
     assert made.discriminator.vectors.weight.grad is None
+
+
+def test_games_that_look_at_real_data_pay_nobody() -> None:
+    with pytest.raises(UsageError, match="minimax, non-saturating, least-squares, wasserstein, hinge$"):
+        o.Reinforce("relativistic")
+    with pytest.raises(UsageError, match="none, mean"):
+        o.Reinforce(baseline="median")
 
 
 def test_a_draw_holds_the_same_edges_from_either_end_and_other_vertices() -> None:
