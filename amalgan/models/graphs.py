@@ -213,15 +213,17 @@ class GraphModel(Model):
         if self.generator is not None:
             return self.log_prob(pairs)
         roots, which = pairs[:, 0].unique(return_inverse=True)
-        found = []
+        found = torch.zeros(len(pairs), device=pairs.device)
         for number, root in enumerate(roots.tolist()):
-            scores = self.discriminator.vectors.weight @ self.discriminator.vectors.weight[root]
-            scores[root] = -math.inf
-            found.append(torch.log_softmax(scores, 0)[pairs[which == number, 1]])
-        total = torch.zeros(len(pairs), device=pairs.device)
-        for number, logs in enumerate(found):
-            total[which == number] = logs
-        return total
+            mine = which == number
+            found[mine] = self._implied(root)[pairs[mine, 1]]
+        return found
+
+    def _implied(self, root: int) -> Tensor:
+        """log p(v | root) of every vertex, (N,), by the discriminator."""
+        vectors = self.discriminator.vectors.weight
+        scores = (vectors @ vectors[root]).index_fill(0, torch.tensor([root], device=vectors.device), -math.inf)
+        return torch.log_softmax(scores, 0)
 
     @torch.no_grad()
     def likeliest(self, root: int, n: int, new: bool = True) -> tuple[Tensor, Tensor]:
@@ -251,11 +253,9 @@ class GraphModel(Model):
         roots = linked[(uniform("prior") * len(linked)).long().clamp(max=len(linked) - 1)]
         if self.generator is not None:
             return torch.stack([roots, self.walk(roots, lambda step: uniform(f"walk {step}"))], 1)
-        numbers, vectors, ends = uniform("walk 0"), self.discriminator.vectors.weight, []
-        for root, number in zip(roots.tolist(), numbers):
-            scores = vectors @ vectors[root]
-            scores[root] = -math.inf
-            cumulative = torch.softmax(scores.double(), 0).cumsum(0)
+        ends = []
+        for root, number in zip(roots.tolist(), uniform("walk 0")):
+            cumulative = self._implied(root).double().exp().cumsum(0)
             ends.append(
                 torch.searchsorted(cumulative, number * cumulative[-1], right=True).clamp(max=self.vertices - 1)
             )
