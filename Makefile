@@ -49,7 +49,7 @@ results-images: $(VENV)/.dev
 results-text: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.text
 
-# GraphGAN against simpler scores of links: about five CPU-minutes, one process.
+# GraphGAN against simpler scores of links: about four CPU-minutes, one process.
 results-graphs: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.graphs
 

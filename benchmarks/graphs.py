@@ -30,7 +30,12 @@ SAYS = {
     "graphgan-mixed": "variant: negatives are walks and uniformly drawn pairs",
     "graphgan-uniform": "variant: negatives are uniformly drawn pairs",
 }
-READINGS = {"": "", "-product": "_product", "-discriminator": "_discriminator"}  # of a row's name and of a metric's
+JUDGED = ("accuracy", "auc")
+READINGS = {  # end of a row's name -> end of a metric's, and what it says
+    "": ("", "cosine"),
+    "-product": ("_product", "product of vectors"),
+    "-discriminator": ("_discriminator", "cosine of the discriminator's vectors"),
+}
 PROTOCOL = 1  # raised whenever the arithmetic of training or judging changes
 
 
@@ -106,83 +111,48 @@ def table() -> list[Any]:
     wanted = [{"protocol": PROTOCOL, "row": "plain", "seed": 0}]
     wanted += [{"protocol": PROTOCOL, "row": row, "seed": seed} for seed in SEEDS for row in METHODS]
     results = {(job["row"], job["seed"]): found for job, found in zip(wanted, jobs.work("graphs", wanted, do, 1))}
-    command, device = "python -m benchmarks.graphs", f"{processor()}, 1 thread"
-    labels = int(opened().test.c.sum())
-    made = []
-    without = {name: found for name, found in results["plain", 0].items() if isinstance(found, dict)}
-    for name, found in without.items():
-        for metric in ("accuracy", "auc", "average_precision"):
-            made.append(
-                Row(
-                    *("grqc", name, metric, known[metric].unit, known[metric].better),
-                    value=found[metric],
-                    n=labels,
-                    command=command,
-                    device=device,
-                    note=NOTES[name],
-                )
-            )
-    best = max(("common-neighbours", "adamic-adar", "katz"), key=lambda name: without[name]["accuracy"])
-    for row in METHODS:
-        mine = [results[row, seed] for seed in SEEDS]
-        for suffix, reading in READINGS.items():
-            for metric in ("accuracy", "auc", "average_precision"):
-                if f"{metric}{reading}" not in mine[0]["found"]:
-                    continue
-                held = [result["found"][f"{metric}{reading}"] for result in mine]
-                between, (_, floor, ceiling, n) = seed_interval([value for value, *_ in held]), held[0]
-                which = {
-                    "": "cosine",
-                    "-product": "product of vectors",
-                    "-discriminator": "cosine of the discriminator's",
-                }
-                better = "beats" if between.low > ceiling else "does not beat"
-                made.append(
-                    Row(
-                        *("grqc", row + suffix, metric, known[metric].unit, known[metric].better),
-                        value=between.value,
-                        low=between.low,
-                        high=between.high,
-                        seeds=len(SEEDS),
-                        n=n,
-                        floor=floor,
-                        ceiling=ceiling,
-                        command=command,
-                        cpu_seconds=sum(result["cpu_seconds"] for result in mine),
-                        device=device,
-                        note=f"{SAYS[row]}; {which[suffix]}; {metric}: {better} {best}, which learns nothing",
-                    )
-                )
-        for metric, values in (
-            ("leakage_new", [result["found"].get("leakage_new", [None])[0] for result in mine]),
-            ("epoch_cpu_seconds", [result["epoch_cpu_seconds"] for result in mine]),
-        ):
-            if None in values:
-                continue
-            between = seed_interval(values)
-            unit = known[metric].unit if metric in known else "CPU-seconds"
-            note = (
-                "share of the walks at no training edge that end at a held-out one"
-                if metric in known
-                else "the first epoch, trees of all vertices included"
-            )
-            made.append(
-                Row(
-                    *("grqc", row, metric, unit, "lower"),
-                    value=between.value,
-                    low=between.low,
-                    high=between.high,
-                    seeds=len(SEEDS),
-                    command=command,
-                    device=device,
-                    note=note,
-                )
-            )
-    for row, (value, source) in PUBLISHED.items():
-        made.append(Row("grqc", row, "accuracy", "share", "higher", published=value, source=source))
+    without = {name: found for name, found in results["plain", 0].items() if name in NOTES}
+    held_out = int(opened().test.c.sum())
+    common = {"command": "python -m benchmarks.graphs", "device": f"{processor()}, 1 thread"}
+
+    def row(name: str, metric: str, values: list[float], note: str, **more: Any) -> Row:
+        unit, better = known[metric][:2] if metric in known else ("CPU-seconds", "lower")
+        seeds = {} if len(values) == 1 else seed_interval(values)._asdict() | {"seeds": len(values)}
+        between = {key: seeds[key] for key in ("low", "high", "seeds") if seeds}
+        value = seeds["value"] if seeds else values[0]
+        return Row("grqc", name, metric, unit, better, value=value, note=note, **between, **common, **more)
+
+    made = [
+        row(name, metric, [found[metric]], NOTES[name], n=held_out, floor=1.0)
+        for name, found in without.items()
+        for metric in JUDGED
+    ]
+    ceilings = {metric: max(without[name][metric] for name in COUNTED) for metric in JUDGED}
+    for method in METHODS:
+        mine = [results[method, seed] for seed in SEEDS]
+        for suffix, (reading, which) in READINGS.items():
+            if f"accuracy{reading}" in mine[0]["found"]:
+                values = {metric: [r["found"][f"{metric}{reading}"][0] for r in mine] for metric in JUDGED}
+                beaten = [metric for metric in JUDGED if seed_interval(values[metric]).low > ceilings[metric]]
+                verdict = f"beats {COUNTED[-1]}, which learns nothing, in {' and '.join(beaten)}"
+                verdict = verdict if beaten else f"does not beat {COUNTED[-1]}, which learns nothing"
+                note = f"{SAYS[method]}; {which}; {verdict}"
+                made += [
+                    row(method + suffix, metric, values[metric], note, n=held_out, floor=1.0, ceiling=ceilings[metric])
+                    for metric in JUDGED
+                ]
+        if "leakage_new" in mine[0]["found"]:
+            leaked = [r["found"]["leakage_new"][0] for r in mine]
+            made.append(row(method, "leakage_new", leaked, "of the walks at no training edge, those at a held-out one"))
+        seconds = [r["epoch_cpu_seconds"] for r in mine]
+        trees = ", trees of all vertices included" if METHODS[method][0] == "graphgan" else ""
+        made.append(row(method, "epoch_cpu_seconds", seconds, f"the first epoch{trees}"))
+    for name, (value, source) in PUBLISHED.items():
+        made.append(Row("grqc", name, "accuracy", "share", "higher", published=value, source=source))
     return made
 
 
+COUNTED = ("common-neighbours", "adamic-adar", "katz")  # without any learning, the best of them last
 NOTES = {
     "common-neighbours": "counted on the training edges",
     "adamic-adar": "counted on the training edges",
