@@ -167,6 +167,66 @@ def intervals(
     return _svg(width, height, alt, "".join(parts))
 
 
+# Trees
+
+
+def tree(
+    names: Sequence[str], father: Sequence[int], across: Sequence[Sequence[int]], found: Sequence[int],
+    sought: Sequence[int], colour: str, alt: str,
+) -> str:  # fmt: skip
+    """A rooted tree in rings: its root in the middle, every other vertex one ring further out than its father.
+
+    Arguments:
+        names: of the vertices, the root's first and every father's before its children's.
+        father: the place of each one's father, the root's its own.
+        across: pairs of places that are linked outside the tree.
+        found: places to be linked with the root in a recipe's colour and named.
+        sought: places to be ringed.
+    """
+    at = _rings(father)
+    point: Callable[[int], str] = lambda i: f"{at[i][0]:.1f} {at[i][1]:.1f}"  # noqa: E731
+    lines = [(i, f) for i, f in enumerate(father) if i != f]
+    paths = ["".join(f"M{point(i)}L{point(j)}" for i, j in some) for some in (across, lines)]
+    parts = [f'<path class="line" stroke-width=".5" d="{paths[0]}"/>']
+    parts.append(f'<path class="anchor" style="stroke-dasharray:none" d="{paths[1]}"/>')
+    parts += [f'<path class="whisker {colour}" d="M{point(0)}L{point(i)}"/>' for i in found]
+    for i, (x, y) in enumerate(at):
+        kind = f"mean {colour}" if i in found else "frame"
+        parts.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if i == 0 else 5 if i in found else 3}"/>'
+        )
+    parts += [f'<circle class="anchor" cx="{at[i][0]:.1f}" cy="{at[i][1]:.1f}" r="9"/>' for i in sought]
+    for i in (0, *found):
+        x, y = at[i]
+        away, anchor = (11, "start") if x >= 130 else (-11, "end")
+        drop = 4 + (y - 130) / 12 if i else -10
+        parts.append(
+            f'<text class="ink" x="{x + away:.1f}" y="{y + drop:.1f}" text-anchor="{anchor}">{escape(names[i][:24])}</text>'
+        )
+    return _svg(260, 260, alt, "".join(parts))
+
+
+def _rings(father: Sequence[int]) -> list[tuple[float, float]]:
+    """Places within 260 x 260: leaves share the circle evenly, each other vertex stands amid its children."""
+    children: list[list[int]] = [[] for _ in father]
+    depth = [0] * len(father)
+    for i, f in enumerate(father):
+        if i != f:
+            children[f].append(i)
+            depth[i] = depth[f] + 1
+    order, left = [], [0]  # depth first, so that leaves of one branch stand side by side
+    while left:
+        order.append(left.pop())
+        left += children[order[-1]][::-1]
+    leaves = [i for i in order if not children[i]]
+    angle = {leaf: 2 * math.pi * k / len(leaves) for k, leaf in enumerate(leaves)}
+    for i in reversed(order):
+        if children[i]:
+            angle[i] = (angle[children[i][0]] + angle[children[i][-1]]) / 2
+    reach = 112 / max(1, *depth)
+    return [(130 + depth[i] * reach * math.cos(angle[i]), 130 + depth[i] * reach * math.sin(angle[i])) for i in range(len(father))]  # fmt: skip
+
+
 # Axes
 
 

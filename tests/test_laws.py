@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 
 from amalgan import objectives as o
 from amalgan import recipes, signatures
-from amalgan.data import Spec
+from amalgan.data import Spec, graphs
 from amalgan.data.core import Split
 from amalgan.noise import Noise
 from amalgan.objectives.core import Loss, Objective, Turn
@@ -32,12 +32,18 @@ from amalgan.training import Plan, Trainer
 IMAGES = Spec("images", (1, 8, 8))
 POINTS = Spec("points", (2,))
 TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
+KARATE = graphs.open("karate")
 SPECS = {"images": IMAGES, "points": POINTS}
 SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
-ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": {"width": 4, "batch": 6}}
+ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": {"width": 4, "batch": 6}, "edges": {"width": 4, "batch": 6}}
 # every recipe with every kind of data that it takes
-PAIRS = [(r, s) for r in recipes.RECIPES for s in (*SPECS.values(), TEXT) if s.modality in recipes.modality(r).names]
+PAIRS = [
+    (r, s)
+    for r in recipes.RECIPES
+    for s in (*SPECS.values(), TEXT, KARATE.spec)
+    if s.modality in recipes.modality(r).names
+]
 Gradients = dict[str, list[Tensor]]
 
 
@@ -51,6 +57,8 @@ def _one_thread() -> Any:
 
 def data(spec: Spec, count: int = 20) -> Split:
     source = torch.Generator().manual_seed(7)
+    if spec.modality == "edges":
+        return KARATE.train
     if spec.modality == "text":
         return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
     if spec.modality == "points":
@@ -420,6 +428,15 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "judging": (0.3, {"pretrain": 0.3}),
         "critic_steps": (2, {}),
         "policy_lr": (1e-2, {}),
+        "critic_lr": (1e-2, {}),
+    },
+    "line": {**{name: COMMON[name] for name in ("width", "batch")}, "start": ("random", {}), "lr": (1e-2, {})},
+    "graphgan": {
+        **{name: COMMON[name] for name in ("width", "batch", "ema")},
+        "start": ("random", {}),
+        "negatives": ("mixed", {}),
+        "baseline": ("none", {}),
+        "lr": (1e-2, {}),
         "critic_lr": (1e-2, {}),
     },
 }

@@ -32,6 +32,8 @@ VARIANTS = {
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
     "mle": ("mle", {}),
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.2, "rollouts": 2, "critic_steps": 2, "follow": 0.5}),
+    "line": ("line", {}),
+    "graphgan": ("graphgan", {"negatives": "mixed"}),
 }
 
 
@@ -65,7 +67,8 @@ def test_a_dear_last_stage_takes_most_of_the_time() -> None:
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
     recipe, arguments = VARIANTS[variant]
     settings = {k: v for k, v in {**SMALL, **arguments}.items() if k in recipes.parameters(recipe)}
-    data = "digits" if "images" in recipes.modality(recipe).names else "oracle:V=20,T=5"
+    kind = recipes.modality(recipe)
+    data = {"images": "digits", "text": "oracle:V=20,T=5"}.get(kind.names[0], kind.bundled)
     whole = amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "whole", **settings)
     with pytest.raises(runs.Interrupted) as stopped:
         amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)

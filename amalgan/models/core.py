@@ -39,6 +39,9 @@ class Model(nn.Module):
         """One play on a batch: see `amalgan.objectives.core.Draw`."""
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """What is done once, before training; by default nothing."""
+
     def finish(self, split: Any, seed: int = 0) -> None:
         """What is done once, after training, with the training split; by default nothing."""
 

@@ -4,7 +4,16 @@ from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Simi
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
-from amalgan.objectives.policy import Judge, Likelihood, PolicyGradient, judge, likelihood, policy_gradient
+from amalgan.objectives.policy import (
+    Judge,
+    Likelihood,
+    PolicyGradient,
+    Reinforce,
+    judge,
+    likelihood,
+    policy_gradient,
+    reinforce,
+)
 
 __all__ = [
     "GAMES",
@@ -19,6 +28,7 @@ __all__ = [
     "OneCentred",
     "PolicyGradient",
     "Reconstruction",
+    "Reinforce",
     "Scaled",
     "Similarity",
     "Sum",
@@ -33,6 +43,7 @@ __all__ = [
     "judge",
     "likelihood",
     "policy_gradient",
+    "reinforce",
     "vae",
     "warm_up",
 ]

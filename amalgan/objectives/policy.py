@@ -2,9 +2,10 @@
 
     Likelihood        -log p(x)
     PolicyGradient    -sum_t log p(a_t | a_<t) (Q_t - b_t),  a ~ p        (Williams 1992; Yu et al. 2017, equation 6)
+    Reinforce         -log p(y) (Q - b),  y ~ p,  Q what a game's generator earns at y        (Wang et al. 2018, equation 4)
     Judge             the discriminator's side of a game, where the other side is a policy gradient
 
-SeqGAN is a list of stages: likelihood(), then judge(), then policy_gradient() + judge().
+SeqGAN is a list of stages: likelihood(), then judge(), then policy_gradient() + judge(). GraphGAN is reinforce() + judge().
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from amalgan.errors import UsageError
-from amalgan.objectives.adversarial import Adversarial
+from amalgan.objectives.adversarial import GAMES, Adversarial
 from amalgan.objectives.core import Loss, Objective, Turn
 
 BASELINES = ("none", "mean")
+UNSEEN = torch.tensor(torch.nan)  # the verdict on real data, in a game whose generator never looks at it
 
 
 class Likelihood(Objective):
@@ -73,6 +75,37 @@ class PolicyGradient(Objective):
         return turn.mean((payment * counts).sum(0)) / number.clamp(min=1e-8)
 
 
+class Reinforce(Objective):
+    """The generator is paid for each sample as a whole: minus what the game would have it minimise there.
+
+    It takes the draw's `fake` and, with gradient, `fake_log_prob` (B,). Its value is a surrogate: only its gradient
+    means anything. The mean payment is logged as "reward".
+
+    Arguments:
+        game: a name in GAMES; its generator's side, which may not look at real data.
+        baseline: "none" as in the paper, or "mean": the mean payment of the batch is taken off.
+        moves: the networks it trains.
+    """
+
+    def __init__(self, game: str = "minimax", baseline: str = "mean", moves: tuple[str, ...] = ("generator",)) -> None:
+        if baseline not in BASELINES:
+            raise UsageError("a policy gradient", f"baseline={baseline!r}", f"write one of {', '.join(BASELINES)}")
+        alone = [name for name, (_, play) in GAMES.items() if not play(UNSEEN, torch.tensor(0.0)).isnan()]
+        if game not in alone:
+            raise UsageError("a payment for samples", f"game={game!r}", f"write one of {', '.join(alone)}")
+        self.game, self.baseline, self.moves = game, baseline, moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        if turn.player != "generator":
+            return
+        (verdict,) = turn.verdicts("fake")
+        logits = verdict.logits.detach()
+        payment = -GAMES[self.game][1](UNSEEN, logits)
+        usual = turn.mean(payment.mean()) if self.baseline == "mean" else 0.0
+        yield Loss("policy", -(turn.draw.fake_log_prob * (payment - usual)).mean(), self.moves)
+        yield Loss("reward", payment.mean(), self.moves, weight=0.0)
+
+
 class Judge(Objective):
     """The discriminator's side of a game alone.
 
@@ -97,6 +130,11 @@ def likelihood() -> Objective:
 def policy_gradient(rollouts: int = 16, baseline: str = "mean", follow: float = 0.0) -> Objective:
     """See `PolicyGradient`."""
     return PolicyGradient(rollouts, baseline, follow)
+
+
+def reinforce(game: str = "minimax", baseline: str = "mean") -> Objective:
+    """See `Reinforce`."""
+    return Reinforce(game, baseline)
 
 
 def judge(game: str = "non-saturating", on: tuple[str, ...] = ("fake",)) -> Objective:

@@ -9,6 +9,8 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
     mle       likelihood                             of sequences of tokens
     seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
+    line      a discriminator alone                  of edges against pairs of vertices drawn uniformly
+    graphgan  policy gradient                        of walks, against a discriminator of pairs of vertices
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from amalgan import modalities, signatures
 from amalgan.errors import UsageError
+from amalgan.recipes.graphs import graphgan, line
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
 from amalgan.recipes.text import mle, seqgan
 
@@ -34,6 +37,8 @@ __all__ = [
     "ae",
     "check",
     "gan",
+    "graphgan",
+    "line",
     "mle",
     "modality",
     "parameters",
@@ -46,6 +51,7 @@ __all__ = [
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
     "images": (ae, vae, gan, vaegan),
     "text": (mle, seqgan),
+    "edges": (line, graphgan),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
 TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}

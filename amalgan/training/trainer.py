@@ -145,6 +145,7 @@ class Trainer:
             )
         self.device = torch.device(device)
         self.model = plan.model.to(self.device).to(memory_format=torch.channels_last)
+        self.model.begin()
         distributed.broadcast(self.model)
         self.networks: dict[str, list[torch.nn.Parameter]] = self.model.networks
         self.optimisers = {

@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import save_file
 
 from amalgan import recipes
-from amalgan.data import Spec
+from amalgan.data import Spec, graphs
 from amalgan.data.core import Split
 from amalgan.training import Plan, Trainer, distributed
 
 SPEC, STEPS = Spec("images", (3, 8, 8)), 10
 TEXT = Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True})
+KARATE = graphs.open("karate")
 
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -31,6 +32,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "joint": ("vaegan", {}),
     "mle": ("mle", {}),
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.3, "rollouts": 2, "critic_steps": 2, "dropout": 0.0}),
+    "line": ("line", {}),
+    "graphgan": ("graphgan", {"negatives": "mixed", "start": "random", "lr": 1e-2}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
 }
 
@@ -40,19 +43,21 @@ def plan(name: str) -> Plan:
     recipe, arguments = RUNS[name]
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
-    made = recipes.plan(recipe, TEXT if is_text(name) else SPEC, {**small, **arguments})
+    made = recipes.plan(recipe, spec(name), {**small, **arguments})
     return replace(made, precision="fp32")
 
 
-def is_text(name: str) -> bool:
-    return "text" in recipes.modality(RUNS[name][0]).names
+def spec(name: str) -> Spec:
+    return next(s for s in (SPEC, TEXT, KARATE.spec) if s.modality in recipes.modality(RUNS[name][0]).names)
 
 
 def train(name: str) -> dict[str, torch.Tensor]:
     source = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8)
-    if is_text(name):
+    if spec(name) is TEXT:
         x = torch.randint(0, 7, (30, *TEXT.shape), generator=source)
+    if spec(name) is KARATE.spec:
+        x = KARATE.train.tensor()
     trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
     for _ in trainer.run():
         pass

@@ -1,0 +1,367 @@
+"""The vertices of a graph, as a list of edges: an example is an edge.
+
+    x   (E, 2)    training edges, each once, by the numbers of their vertices
+    x   (2H, 2)   of validation and test: held-out edges (c = 1), then as many pairs that are none in any part (c = 0)
+
+Edges are divided, not vertices. Names and training edges are part of the data's `Spec`, so a model knows its graph, and
+nothing that is made from the graph (trees, walks, baselines) can touch a held-out edge. A graph has no directions, no
+loops and no edge twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..noise import key
+from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, divide
+
+NonEdges = Literal["uniform", "sharing"]
+Pair = tuple[str, str]
+SOURCES = (
+    "an edge list (.txt, .tsv, .csv, also .gz), a folder with *_train.txt, *_test.txt and *_test_neg.txt, pairs, karate"
+)
+FEW = 100  # held-out edges, below which chance decides
+PARTS = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
+HEADS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "id1", "id2", "fromnodeid", "tonodeid"}
+
+# Zachary (1977), An information flow model for conflict and fission in small groups, Journal of Anthropological
+# Research 33: the 34 members of a karate club and who met whom outside it. Each line: a member, and those after him.
+KARATE = """1: 2 3 4 5 6 7 8 9 11 12 13 14 18 20 22 32
+2: 3 4 8 14 18 20 22 31
+3: 4 8 9 10 14 28 29 33
+4: 8 13 14
+5: 7 11
+6: 7 11 17
+7: 17
+9: 31 33 34
+10: 34
+14: 34
+15: 33 34
+16: 33 34
+19: 33 34
+20: 34
+21: 33 34
+23: 33 34
+24: 26 28 30 33 34
+25: 26 28 32
+26: 32
+27: 30 34
+28: 34
+29: 32 34
+30: 33 34
+31: 33 34
+32: 33 34
+33: 34"""
+
+
+class Listed(NamedTuple):
+    """What files say: pairs of names and the part that each belongs to, pairs that are no edges, what was left out."""
+
+    pairs: list[Pair]
+    part: list[int]
+    non_edges: dict[int, list[Pair]]
+    skipped: list[tuple[str, str]]
+    notes: list[str]
+
+
+def open(
+    source: Any,
+    *,
+    non_edges: NonEdges = "uniform",
+    whole: bool = False,
+    strict: bool = False,
+    seed: int = 0,
+    spec: Spec | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Data:
+    """Edges in three parts with no edge in common, and pairs that are none to hold them against.
+
+    Arguments:
+        source: a file with an edge a line, two names apart by a tab, a comma or blanks, whatever follows; a folder that
+            holds such files as *_train.txt, *_test.txt and perhaps *_val.txt, *_test_neg.txt, *_val_neg.txt, which are
+            then taken as they are; pairs of names; or "karate".
+        non_edges: with what held-out edges are compared: "uniform" pairs, or pairs "sharing" the first vertex with one.
+        whole: train on the validation edges too, once the settings are chosen.
+        strict: stop at the first line that is no edge instead of leaving it out.
+        seed: another seed divides differently, and draws other pairs.
+        spec: of a trained model: all edges that it was not trained on are held out.
+        progress: called with edges done and edges in all.
+
+    Raises:
+        UsageError: nothing there, nothing readable, too few edges, or too few pairs that are none.
+    """
+    if isinstance(source, Data):
+        return source
+    if non_edges not in ("uniform", "sharing"):
+        raise UsageError("pairs that are no edges", repr(non_edges), "write uniform or sharing")
+    name, listed = _listed(source)
+    if strict and listed.skipped:
+        where, why = listed.skipped[0]
+        raise UsageError(f"a graph from {name}: {where}", why, "mend it, or leave --strict out")
+    if progress is not None:
+        progress(len(listed.pairs), len(listed.pairs))
+    if spec is not None:
+        return _of_others(name, listed, non_edges, seed, spec)
+    every = chain(listed.pairs, *listed.non_edges.values())
+    names = sorted(set(chain.from_iterable(every)), key=_order)
+    x, part, notes = _edges(listed, {name: i for i, name in enumerate(names)})
+    first = f"{len(names):,} vertices, {len(np.unique(x, axis=0)):,} edges"
+    decoded = Decoded(
+        torch.from_numpy(x), _digests(x, names), None, (), part, [first, *listed.notes, *notes], listed.skipped
+    )
+    data = divide(decoded, name, seed, None, Spec("edges", (2,), (), {"vertices": names}))
+    train, validation, test = (split.x for split in (data.train, data.validation, data.test))
+    assert isinstance(train, Tensor) and isinstance(validation, Tensor) and isinstance(test, Tensor)
+    if whole:
+        train, validation = torch.cat([train, validation]), validation[:0]
+        data.notes.append("validation edges are trained on")
+    details = {"vertices": names, "edges": " ".join(map(str, train.flatten().tolist()))}
+    held = {VALIDATION: validation, TEST: test}
+    splits = {p: _held_out(edges, listed, p, names, x, non_edges, seed, data.notes) for p, edges in held.items()}
+    if 0 < len(test) < FEW:
+        data.notes.append(f"{len(test):,} test edges are few: what is judged on them says little")
+    isolated = len(names) - len(train.unique())
+    if isolated:
+        data.notes.append(f"{isolated:,} vertices have no training edge")
+    return replace(
+        data,
+        spec=replace(data.spec, details=details),
+        train=Split(train, None),
+        validation=splits[VALIDATION],
+        test=splits[TEST],
+        fingerprint=_fingerprint(data.fingerprint, splits, whole),
+    )
+
+
+def edges_of(spec: Spec) -> np.ndarray:
+    """(E, 2) int64 training edges of a spec."""
+    return np.array(spec.details["edges"].split(), dtype=np.int64).reshape(-1, 2)
+
+
+def _of_others(name: str, listed: Listed, how: NonEdges, seed: int, spec: Spec) -> Data:
+    """Edges to judge a trained model by: those that it has not seen, between vertices that it knows."""
+    names, trained = spec.details["vertices"], edges_of(spec)
+    number = {name: i for i, name in enumerate(names)}
+    known = [i for i, pair in enumerate(listed.pairs) if pair[0] in number and pair[1] in number]
+    listed = listed._replace(pairs=[listed.pairs[i] for i in known], part=[listed.part[i] for i in known])
+    x, part, notes = _edges(listed, number) if known else (trained, np.zeros(len(trained)), [])
+    every = np.concatenate([trained, x])
+    new = np.unique(x[(part == TEST) | (part != TEST).all()], axis=0)
+    new = new[~np.isin(_keys(new, len(names)), _keys(trained, len(names)))]
+    if not len(new):
+        found = "not one that it was not trained on, between vertices that it knows"
+        raise UsageError(f"edges from {name} to judge a model by", found, "give other edges of the same vertices")
+    notes = [f"{len(new):,} edges that the model was not trained on", *notes]
+    test = _held_out(torch.from_numpy(new), listed, TEST, names, every, how, seed, notes)
+    nothing = Split(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    fingerprint = _fingerprint("", {TEST: test}, True)
+    return Data(
+        name, spec, Split(torch.from_numpy(trained), None), nothing, test, notes, fingerprint, listed.skipped
+    )  # fmt: skip
+
+
+def _fingerprint(divided: str, splits: dict[int, Split], whole: bool) -> str:
+    digest = hashlib.blake2b(f"{divided} {whole}".encode(), digest_size=16)
+    for split in splits.values():
+        digest.update(split.tensor().numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+# From files to pairs of names
+
+
+def _listed(source: Any) -> tuple[str, Listed]:
+    if isinstance(source, str) and source == "karate":
+        lines = (line.split(": ") for line in KARATE.split("\n"))
+        pairs = [(one, other) for one, others in lines for other in others.split()]
+        return "karate", Listed(pairs, [ANY] * len(pairs), {}, [], ["Zachary's karate club (1977)"])
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise UsageError(f"a graph from {path}", "no such file or folder", f"give {SOURCES}")
+        return path.name or str(path.resolve()), _folder(path) if path.is_dir() else _file(path)
+    try:
+        pairs = [(str(one), str(other)) for one, other in (row.tolist() if hasattr(row, "tolist") else row for row in source)]  # fmt: skip
+    except (TypeError, ValueError):
+        raise UsageError("a graph", f"a {type(source).__name__} that holds no pairs", f"give {SOURCES}") from None
+    return "edges", _whole(Listed(pairs, [ANY] * len(pairs), {}, [], []), "edges")
+
+
+def _folder(folder: Path) -> Listed:
+    """A division that somebody else made: *_train, *_test and their like; *_test_neg holds pairs that are no edges."""
+    found = {path.name.removesuffix(".gz").rsplit(".", 1)[0]: path for path in sorted(folder.iterdir())}
+    listed, non_edges = Listed([], [], {}, [], []), {}
+    for part, word in PARTS.items():
+        own = [path for stem, path in found.items() if stem.endswith(f"_{word}") or stem == word]
+        none = [path for stem, path in found.items() if stem.endswith(f"{word}_neg")]
+        if len(own) > 1 or (part != VALIDATION and not own):
+            told = ", ".join(path.name for path in own) or f"no *_{word}.txt"
+            raise UsageError(f"a graph from the folder {folder}", told, f"give {SOURCES}")
+        for path in own:
+            read = _file(path)
+            listed = Listed(
+                listed.pairs + read.pairs, listed.part + [part] * len(read.pairs), {},
+                listed.skipped + read.skipped, listed.notes + read.notes,
+            )  # fmt: skip
+        for path in none[:1]:
+            non_edges[part] = _file(path).pairs
+    return listed._replace(non_edges=non_edges)
+
+
+def _file(path: Path) -> Listed:
+    """An edge a line; comments begin with # or %; what is no edge is left out with the reason."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise UsageError(f"a graph from {path}", f"it cannot be read: {error}", "give a whole file") from None
+    pairs: list[Pair] = []
+    skipped: list[tuple[str, str]] = []
+    more, first = 0, True
+    commas = path.name.removesuffix(".gz").lower().endswith(".csv")
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            line = raw.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            skipped.append((f"line {number} of {path.name}", f"byte 0x{raw[error.start]:02x} is not UTF-8"))
+            continue
+        if not line or line[0] in "#%":
+            continue
+        words = [word.strip() for word in _words(line, commas)]
+        head = first and len(words) >= 2 and all(word.lower() in HEADS for word in words[:2])
+        first = False
+        if head:
+            continue
+        if len(words) < 2 or not words[0] or not words[1]:
+            skipped.append((f"line {number} of {path.name}", f"{line[:40]!r} does not name two vertices"))
+            continue
+        pairs.append((words[0], words[1]))
+        more += len(words) > 2
+    notes = [f"{more:,} lines of {path.name} say more than two names, which is left out"] if more else []
+    if skipped:
+        notes.append(f"{len(skipped):,} lines of {path.name} are no edges and left out, the first is {skipped[0][0]}")
+    return _whole(Listed(pairs, [ANY] * len(pairs), {}, skipped, notes), str(path))
+
+
+def _words(line: str, commas: bool) -> list[str]:
+    if "\t" in line and not commas:
+        return line.split("\t")
+    return next(csv.reader([line])) if commas or "," in line else line.split()
+
+
+def _whole(listed: Listed, name: str) -> Listed:
+    if not listed.pairs:
+        found = f"{len(listed.skipped)} lines that are no edges" if listed.skipped else "no edges"
+        raise UsageError(f"a graph from {name}", found, "give a file with two names a line")
+    return listed
+
+
+# From names to numbers
+
+
+def _order(name: str) -> tuple[bool, int, str]:
+    """Numbers by size, then words."""
+    return (False, int(name), name) if name.isascii() and name.isdigit() else (True, 0, name)
+
+
+def _edges(listed: Listed, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(E, 2) edges, the smaller number first, their parts, and notes; without loops and repetitions within a part."""
+    x = np.array([(number[one], number[other]) for one, other in listed.pairs], dtype=np.int64).reshape(-1, 2)
+    part, loops = np.array(listed.part, dtype=np.int8), x[:, 0] == x[:, 1]
+    x, part = np.sort(x[~loops], axis=1), part[~loops]
+    _, kept = np.unique(np.column_stack([x, part]), axis=0, return_index=True)
+    kept.sort()
+    notes = [f"{loops.sum():,} loops left out"] if loops.any() else []
+    if len(kept) < len(x):
+        notes.append(f"{len(x) - len(kept):,} repetitions of an edge left out (a graph has no directions)")
+    if not len(kept):
+        raise UsageError("a graph", f"no edges, {loops.sum():,} loops", "give a file with two different names a line")
+    return x[kept], part[kept], notes
+
+
+def _digests(x: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """(E,) hashes of the two names of each edge, whatever their order and their numbers."""
+    pairs = (sorted((names[one], names[other])) for one, other in x.tolist())
+    digests = (hashlib.blake2b("\x1f".join(pair).encode(), digest_size=8).digest() for pair in pairs)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _keys(x: np.ndarray, vertices: int) -> np.ndarray:
+    """One number for each pair, whatever its order."""
+    return x.min(1) * vertices + x.max(1)
+
+
+# Pairs that are no edges
+
+
+def _held_out(
+    edges: Tensor, listed: Listed, part: int, names: list[str], every: np.ndarray, how: NonEdges, seed: int, notes: list[str]
+) -> Split:  # fmt: skip
+    """Edges of a part (c = 1) and pairs that are none (c = 0): those that came with them, or as many drawn."""
+    word = {VALIDATION: "validation", TEST: "test"}[part]
+    if part in listed.non_edges:
+        number = {name: i for i, name in enumerate(names)}
+        known = [pair for pair in listed.non_edges[part] if pair[0] in number and pair[1] in number]
+        given = np.array([(number[a], number[b]) for a, b in known], dtype=np.int64).reshape(-1, 2)
+        wrong = np.isin(_keys(given, len(names)), _keys(every, len(names))) | (given[:, 0] == given[:, 1])
+        none = given[~wrong]
+        notes.append(f"{len(none):,} pairs that are no edges come with the {word} edges")
+        if wrong.any():
+            notes.append(f"{wrong.sum():,} pairs that are said to be no edges are some, and left out")
+    else:
+        none = draw_non_edges(edges.numpy(), every, len(names), how, key(seed, "non-edges", part))
+        drawn = "drawn uniformly" if how == "uniform" else "each sharing a vertex with one of them"
+        if len(edges):
+            notes.append(f"held against the {word} edges: {len(none):,} pairs that are no edges, {drawn}")
+    c = torch.cat([torch.ones(len(edges), dtype=torch.int64), torch.zeros(len(none), dtype=torch.int64)])
+    return Split(torch.cat([edges, torch.from_numpy(none)]), c)
+
+
+def draw_non_edges(edges: np.ndarray, every: np.ndarray, vertices: int, how: NonEdges, seed: int) -> np.ndarray:
+    """As many pairs as edges (H, 2) that are no edge of `every` (E, 2).
+
+    Uniform ones are different from each other. One that shares the first vertex of an edge which is linked to all
+    others shares another's instead.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    known = np.unique(_keys(every, vertices))
+    if vertices * (vertices - 1) // 2 - len(known) < len(edges):
+        found = f"{len(known):,} of {vertices * (vertices - 1) // 2:,} pairs of vertices are edges"
+        raise UsageError(f"{len(edges):,} pairs that are no edges", found, "give a graph in which fewer pairs are")
+    source = np.random.default_rng(seed)
+    degree = np.bincount(np.concatenate([known // vertices, known % vertices]), minlength=vertices)
+    free = np.flatnonzero(degree < vertices - 1)  # vertices that are not linked to all others
+    made, missing = np.zeros_like(edges), np.ones(len(edges), bool)
+    while missing.any():
+        count = int(missing.sum())
+        first = source.choice(free, count)
+        if how == "sharing":
+            shared = edges[missing, 0]
+            first = np.where(degree[shared] < vertices - 1, shared, first)
+        made[missing] = np.column_stack([first, source.choice(free, count)])
+        keys = _keys(made, vertices)
+        missing = (made[:, 0] == made[:, 1]) | np.isin(keys, known)
+        if how == "uniform":
+            repeated = np.ones(len(made), bool)
+            repeated[np.unique(keys, return_index=True)[1]] = False
+            missing |= repeated
+    return made
+
+
+def tell(pairs: Iterable[Sequence[int]], spec: Spec) -> list[str]:
+    """Pairs of numbers as lines of two names."""
+    names = spec.details["vertices"]
+    return [f"{names[one]}\t{names[other]}" for one, other in pairs]
