@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ NEEDED = ("obs", "acts")
 SOURCES = "an .npz file with obs, acts, indices and rews, or point-mass, which is bundled"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
-    """One demonstration, or one that a model played.
+    """One demonstration, or one that a model played, up to where the world stands still.
 
     Arguments:
         observations: float32 (T + 1, O); actions: int64 (T,) or float32 (T, A), in the world's units.
@@ -54,6 +54,14 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same was seen and done."""
+        return (
+            isinstance(other, Episode)
+            and np.array_equal(self.observations, other.observations)
+            and np.array_equal(self.actions, other.actions)
+        )
 
 
 def open(
@@ -91,23 +99,34 @@ def open(
     if env is None:
         raise UsageError("demonstrations", "no environment named", f"write --env {environments.known()}")
     world = environments.make(env)
-    name, episodes = (source, shown(EPISODES, seed)) if bundled else read(source, world)
+    name, shown_ = (source, shown(EPISODES, seed)) if bundled else read(source, world)
     if progress is not None:
-        progress(len(episodes), len(episodes))
-    return divided(name, episodes, world, demonstrations, every, seed, spec)
+        progress(len(shown_), len(shown_))
+    return divided(name, shown_, world, demonstrations, every, seed, spec)
 
 
 def shown(count: int, seed: int = 0) -> list[Episode]:
     """The bundled demonstrator in the point-mass world, from places drawn from a seed."""
-    world = environments.make(BUNDLED)
-    seen, done, paid = [world.start([key(seed, "demonstration", i) for i in range(count)])], [], []
-    for _ in range(world.horizon):
-        done.append(environments.settle(seen[-1]).astype(np.float32))
+    seeds = [key(seed, "demonstration", i) for i in range(count)]
+    return acted(environments.make(BUNDLED), seeds, lambda seen, _: environments.settle(seen).astype(np.float32))
+
+
+def acted(world: World, seeds: Sequence[int], act: Callable[[np.ndarray, int], np.ndarray]) -> list[Episode]:
+    """An episode for each seed, where `act` says what to do: observations (n, O) and the step -> actions (n,) or (n, A)."""
+    seen, done, paid, alive = [world.start(seeds)], [], [], []
+    for t in range(world.horizon):
+        alive.append(~world.over)
+        done.append(act(seen[-1], t))
         observations, rewards = world.step(done[-1])
         seen.append(observations)
         paid.append(rewards)
-    parts = (np.stack(columns, 1) for columns in (seen, done, paid))
-    return [Episode(*one) for one in zip(*parts)]
+    return episodes(*(np.stack(columns, 1) for columns in (seen, done, paid, alive)))
+
+
+def episodes(seen: np.ndarray, done: np.ndarray, paid: np.ndarray, alive: np.ndarray) -> list[Episode]:
+    """Episodes from arrays (n, T + 1, O), (n, T) or (n, T, A), (n, T) and (n, T), each cut where it was over."""
+    lasted = alive.sum(1)
+    return [Episode(s[: k + 1], d[:k], p[:k]) for s, d, p, k in zip(seen, done, paid, lasted.tolist())]
 
 
 # Files

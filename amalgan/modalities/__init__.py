@@ -12,13 +12,14 @@ never for a --help.
 from __future__ import annotations
 
 from amalgan.errors import UsageError
+from amalgan.modalities.control import Control
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.images import Images
 from amalgan.modalities.text import Text
 
 __all__ = ["ALL", "Meaning", "Modality", "Page", "Question", "of"]
 
-ALL: tuple[Modality, ...] = (Images(), Text())
+ALL: tuple[Modality, ...] = (Images(), Text(), Control())
 
 
 def of(name: str) -> Modality:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from amalgan import environments
 from amalgan.data import Spec
-from amalgan.data.control import Episode
+from amalgan.data.control import Episode, episodes
 from amalgan.errors import UsageError
 from amalgan.models.core import Model
 from amalgan.networks.control import Judge, Policy, Value
@@ -78,9 +77,9 @@ class ControlDraw:
 
     @cached_property
     def fake(self) -> Tensor:
-        """A pair for each of x: from the episodes in turn, at a place drawn at random."""
+        """A pair for each of x: as many from each episode, at places drawn at random."""
         pairs, count = self.play.pairs, len(self.x)
-        episode = torch.arange(count, device=pairs.device) % len(pairs)
+        episode = torch.arange(count, device=pairs.device) * len(pairs) // count  # so too if processes share both
         place = (self.uniform("place", count) * pairs.shape[1]).long().clamp(max=pairs.shape[1] - 1)
         return pairs[episode, place]
 
@@ -166,7 +165,7 @@ class ControlModel(Model):
 
     def taken(self, actions: Tensor) -> np.ndarray:
         """Rows (..., A) as the world takes them: int64 (...), or float64 (..., A) in its units."""
-        rows_ = actions.cpu().numpy()
+        rows_ = actions.cpu().double().numpy()
         if self.spec.details["choices"]:
             return rows_.argmax(-1)
         low, high = np.array(self.spec.details["low"]), np.array(self.spec.details["high"])
@@ -187,8 +186,7 @@ class ControlModel(Model):
         return [episode for play in plays for episode in self.told(play)][:n]
 
     def told(self, play: Play) -> list[Episode]:
-        """Episodes in the world's units."""
+        """Episodes in the world's units, each cut where it was over."""
         mean, deviation = (np.array(self.spec.details[name]) for name in ("mean", "deviation"))
         seen = (play.observations.cpu().numpy() * deviation + mean).astype(np.float32)
-        parts: tuple[Any, ...] = (seen, self.taken(play.actions), play.rewards.cpu().double().numpy())
-        return [Episode(*one) for one in zip(*parts)]
+        return episodes(seen, self.taken(play.actions), play.rewards.cpu().double().numpy(), play.alive.cpu().numpy())

@@ -5,7 +5,7 @@ from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict,
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
-from amalgan.objectives.policy import Judge, Likelihood, PolicyGradient, judge, likelihood, policy_gradient
+from amalgan.objectives.policy import Judge, Likelihood, PolicyGradient, judge, likelihood, policy_gradient, reward
 
 __all__ = [
     "GAMES",
@@ -38,6 +38,7 @@ __all__ = [
     "judge",
     "likelihood",
     "policy_gradient",
+    "reward",
     "vae",
     "warm_up",
 ]

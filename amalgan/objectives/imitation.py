@@ -87,7 +87,7 @@ class Imitation(Objective):
         draw, model = turn.draw, turn.draw.model
         play = draw.play
         with torch.no_grad():
-            paid = self.paid(draw)
+            paid = (1 - self.discount) * self.paid(draw)  # so that values are means of payments, whatever the discount
             values = model.value(play.observations)
             before = model.generator.log_prob(model.generator(play.observations[:, :-1]), play.actions)
             advantage = gae(paid, values, self.discount, self.trace)
@@ -96,7 +96,7 @@ class Imitation(Objective):
             scale = turn.mean((advantage - centre).square().mean()).sqrt() + 1e-8
             advantage = (advantage - centre) / scale
         watched = [
-            Loss("reward", paid.mean(), self.moves[:1], weight=0.0),
+            Loss("reward", paid.mean() / (1 - self.discount), self.moves[:1], weight=0.0),
             Loss("return", play.rewards.sum(1).mean(), self.moves[:1], weight=0.0),
         ]
         for at in self._moments(draw):

@@ -91,11 +91,16 @@ def gail(
         game = game + o.OneCentred(gradient_penalty)
     stages = [(o.cloning(), cloned), (game, 1 - cloned)] if cloned > 0 else [(game, 1.0)]
     rates: dict[str, Any] = {
-        "generator": lambda progress: lr if progress < cloned else policy_lr,
+        "generator": lambda progress: lr if progress < cloned else policy_lr * tent((progress - cloned) / (1 - cloned)),
         "value": value_lr,
         "discriminator": critic_lr,
     }
     return _plan(model, stages, rates, batch, ema, critic_steps)
+
+
+def tent(progress: float) -> float:
+    """Up to 1 over the first fifth, then down to 0: judge and value learn first, and at the end the game comes to rest."""
+    return min(progress / 0.2, (1 - progress) / 0.8)
 
 
 def _policy(spec: Spec, width: int) -> Policy:
