@@ -44,10 +44,18 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"form": "two-stage", "sees": "both"},
         {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
     ),
+    "cloning": ("cloning", {}, set()),
+    "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
     "seqgan": ("seqgan", {}, {"reader", "baseline", "follow", "likelihood"}),
 }
-TEXT = {page for page, (recipe, _, _) in TWINS.items() if "text" in recipes.modality(recipe).names}
+TEXT, CONTROL = (
+    {page for page, (recipe, _, _) in TWINS.items() if kind in recipes.modality(recipe).names}
+    for kind in ("text", "control")
+)
+# the world of the pages of control, whose observations are taken as they are
+MASS = {"environment": "point-mass", "horizon": 40, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
+MASS |= {"mean": [0.0] * 4, "deviation": [1.0] * 4}
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +79,8 @@ def by_library(x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[st
     spec = Spec("images", tuple(x.shape[1:]))
     if x.dtype == torch.int64:
         spec = Spec("text", tuple(x.shape[1:]), (), {"units": "words", "symbols": [*map(str, range(7))], "ends": True})
+    if x.dim() == 2 and x.dtype == torch.float32:
+        spec = Spec("control", tuple(x.shape[1:]), (), MASS)
     plan = recipes.plan(recipe, spec, arguments)
     trainer = Trainer(replace(plan, precision="fp32"), Split(x, None), steps, seed)
     for _ in trainer.run():
@@ -105,10 +115,18 @@ def lines(count: int, length: int) -> Tensor:
     return torch.randint(0, 7, (count, length), generator=torch.Generator().manual_seed(1))
 
 
+def pairs(count: int, size: int) -> Tensor:
+    """Random pairs of observation and action."""
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+
+
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
-    *((page, shape, small) for page in TWINS.keys() - TEXT for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))),
+    *((page, shape, small) for page in TWINS.keys() - TEXT - CONTROL for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))),
     ("mle", (5,), {}),
+    ("cloning", (6,), {"lr": 1e-2}),
+    ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
+    ("gail", (6,), {"cloned": 0.0, "batch": 9, "episodes": 2, "epochs": 3, "critic_steps": 2, "gradient_penalty": 0.0}),
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
 ]
@@ -119,7 +137,8 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     recipe, fixed, _ = TWINS[page]
     # the library judges all completions in one batch, whose size decides how products round
     close = torch.equal if page != "seqgan" else partial(torch.allclose, rtol=0, atol=1e-6)
-    x = lines(100, *shape) if page in TEXT else images(100, shape)  # epochs end within the run, and within a batch
+    of = lines if page in TEXT else pairs
+    x = of(100, *shape) if page in TEXT | CONTROL else images(100, shape)  # epochs end within the run, and within a batch
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})
@@ -159,6 +178,7 @@ def test_a_page_is_plain(page: str) -> None:
     text = (PAGES / f"{page}.py").read_text()
     lines = [line.strip() for line in text.splitlines() if "import" in line and "amalgan" in line]
     shown = "from amalgan.data.text import open, tell" if page in TEXT else "from amalgan.data import open, show"
+    shown = "from amalgan.data.control import open" if page in CONTROL else shown
     assert lines == ["from amalgan.noise import generator, key", shown]
 
 
@@ -168,8 +188,9 @@ def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
     out = tmp_path / "picture.png"
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
     own = ["--data", str(tmp_path / "lines.txt")] if page in TEXT else ["--data", "digits", "--out", str(out)]
+    own = [] if page in CONTROL else own
     command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12", *own]
     environment = {**os.environ, "PYTHONPATH": str(PAGES.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= 10 if page in TEXT else out.read_bytes().startswith(b"\x89PNG")
+    assert len(done.stdout.splitlines()) >= 10 if page in TEXT | CONTROL else out.read_bytes().startswith(b"\x89PNG")

@@ -111,6 +111,7 @@ class ControlModel(Model):
         self.generator, self.discriminator, self.value, self.episodes = generator, discriminator, value, episodes
         self.observed, self.horizon = len(spec.details["mean"]), int(spec.details["horizon"])
         self.world = environments.make(spec.details["environment"])
+        self.units = {name: np.array(spec.details[name]) for name in ("mean", "deviation", "low", "high")}
 
     def players(self) -> dict[str, nn.Module | None]:
         """The policy is the generator, the judge of pairs the discriminator."""
@@ -145,30 +146,30 @@ class ControlModel(Model):
             normal: N(0, 1) numbers (n, T, A) that actions are drawn with; None does what is likeliest.
         """
         policy, like = self.generator, next(self.generator.parameters())
-        mean, deviation = (np.array(self.spec.details[name]) for name in ("mean", "deviation"))
-
-        def units(seen: np.ndarray) -> Tensor:
-            return torch.from_numpy(((seen - mean) / deviation).astype(np.float32)).to(like.device)
-
-        seen = [units(self.world.start(seeds))]
+        seen = [self.seen(self.world.start(seeds), like.device)]
         done, paid, alive = [], [], []
         for t in range(self.horizon):
             made = policy(seen[t])
             done.append(policy.best(made) if normal is None else policy.choose(made, normal[:, t]))
             alive.append(~self.world.over)
             observations, rewards = self.world.step(self.taken(done[t]))
-            seen.append(units(observations))
+            seen.append(self.seen(observations, like.device))
             paid.append(rewards)
         to = {"device": like.device}
         rewards = torch.as_tensor(np.stack(paid, 1), dtype=torch.float32, **to)
         return Play(torch.stack(seen, 1), torch.stack(done, 1), rewards, torch.as_tensor(np.stack(alive, 1), **to))
+
+    def seen(self, observations: np.ndarray, device: torch.device) -> Tensor:
+        """Observations in the units of the networks."""
+        scaled = (observations - self.units["mean"]) / self.units["deviation"]
+        return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
     def taken(self, actions: Tensor) -> np.ndarray:
         """Rows (..., A) as the world takes them: int64 (...), or float64 (..., A) in its units."""
         rows_ = actions.cpu().double().numpy()
         if self.spec.details["choices"]:
             return rows_.argmax(-1)
-        low, high = np.array(self.spec.details["low"]), np.array(self.spec.details["high"])
+        low, high = self.units["low"], self.units["high"]
         return low + (high - low) * (np.clip(rows_, -1, 1) + 1) / 2
 
     def sample(self, n: int, seed: int = 0, explore: bool = False) -> list[Episode]:
@@ -187,6 +188,5 @@ class ControlModel(Model):
 
     def told(self, play: Play) -> list[Episode]:
         """Episodes in the world's units, each cut where it was over."""
-        mean, deviation = (np.array(self.spec.details[name]) for name in ("mean", "deviation"))
-        seen = (play.observations.cpu().numpy() * deviation + mean).astype(np.float32)
+        seen = (play.observations.cpu().numpy() * self.units["deviation"] + self.units["mean"]).astype(np.float32)
         return episodes(seen, self.taken(play.actions), play.rewards.cpu().double().numpy(), play.alive.cpu().numpy())
