@@ -189,13 +189,17 @@ class Gymnasium(World):
         self.name, self.horizon = name, (first.spec.max_episode_steps if first.spec else None) or 0
         seen, done = first.observation_space, first.action_space
         if not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
-            raise UsageError(f"the environment {name}", f"its observations are {seen}", "choose one that shows a vector")
+            raise UsageError(
+                f"the environment {name}", f"its observations are {seen}", "choose one that shows a vector"
+            )
         if isinstance(done, spaces.Discrete):
             self.actions, self._first_choice = Actions(int(done.n)), int(done.start)
         elif isinstance(done, spaces.Box) and len(done.shape) == 1 and np.isfinite([done.low, done.high]).all():
             self.actions = Actions(0, tuple(done.low.tolist()), tuple(done.high.tolist()))
         else:
-            raise UsageError(f"the environment {name}", f"its actions are {done}", "choose one with choices or bounded numbers")
+            raise UsageError(
+                f"the environment {name}", f"its actions are {done}", "choose one with choices or bounded numbers"
+            )
         if not self.horizon:
             raise UsageError(f"the environment {name}", "it has no time limit", "register it with max_episode_steps")
         self.observed = seen.shape[0]

@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, str, int, int]] = {
     "cartpole": ("cartpole_expert.npz", "CartPole-v1", 10, 1),
     "pendulum-sparse": ("pendulum_expert.npz", "Pendulum-v1", 4, 20),
 }
-STEPS = {"pendulum": 600, "cartpole": 300, "pendulum-sparse": 600}
+STEPS = {"pendulum": 400, "cartpole": 200, "pendulum-sparse": 400}
 SEEDS = (0, 1, 2, 3, 4)
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "cloning": ("cloning", {}),
@@ -75,7 +75,10 @@ def do(job: jobs.Job) -> dict[str, Any]:
     rows = modalities.of("control").evaluate(run.model, data, against(job["table"]))
     seconds = run.log()[-1]["cpu_seconds"]
     shutil.rmtree(folder)
-    return {"at": {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows}, "training_cpu_seconds": seconds}
+    return {
+        "at": {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows},
+        "training_cpu_seconds": seconds,
+    }
 
 
 def table(name: str) -> list[Any]:

@@ -204,7 +204,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     data = open("point-mass")
-    mean, deviation = (torch.tensor([*data.spec.details[name], *fixed]) for name, fixed in (("mean", (0, 0)), ("deviation", (1, 1))))
+    mean, deviation = (
+        torch.tensor([*data.spec.details[name], *fixed]) for name, fixed in (("mean", (0, 0)), ("deviation", (1, 1)))
+    )
     state = train((data.train.tensor() * deviation + mean).float(), asked.steps, asked.seed)
     policy = Policy(len(state["generator.body.0.bias"]))
     policy.load_state_dict({k: state[f"average.generator.{k}"] for k in policy.state_dict()})

@@ -39,7 +39,9 @@ SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
 ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": {"width": 4, "batch": 6}, "control": {"width": 4, "batch": 6}}
 # every recipe with every kind of data that it takes
-PAIRS = [(r, s) for r in recipes.RECIPES for s in (*SPECS.values(), TEXT, CONTROL) if s.modality in recipes.modality(r).names]
+PAIRS = [
+    (r, s) for r in recipes.RECIPES for s in (*SPECS.values(), TEXT, CONTROL) if s.modality in recipes.modality(r).names
+]
 Gradients = dict[str, list[Tensor]]
 
 

@@ -122,7 +122,11 @@ def pairs(count: int, size: int) -> Tensor:
 
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
-    *((page, shape, small) for page in TWINS.keys() - TEXT - CONTROL for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))),
+    *(
+        (page, shape, small)
+        for page in TWINS.keys() - TEXT - CONTROL
+        for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
+    ),
     ("mle", (5,), {}),
     ("cloning", (6,), {"lr": 1e-2}),
     ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
@@ -138,7 +142,9 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     # the library judges all completions in one batch, whose size decides how products round
     close = torch.equal if page != "seqgan" else partial(torch.allclose, rtol=0, atol=1e-6)
     of = lines if page in TEXT else pairs
-    x = of(100, *shape) if page in TEXT | CONTROL else images(100, shape)  # epochs end within the run, and within a batch
+    x = (
+        of(100, *shape) if page in TEXT | CONTROL else images(100, shape)
+    )  # epochs end within the run, and within a batch
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})

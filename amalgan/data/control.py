@@ -143,9 +143,9 @@ def read(source: Any, world: World) -> tuple[str, list[Episode]]:
         found = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"demonstrations from {path}", found, f"give {SOURCES}")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive")
         with np.load(path, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
             wanted = [name for name in (*NEEDED, "indices", "rews", "terminal") if name in held.files]
             arrays = {name: held[name] for name in wanted}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -204,7 +204,9 @@ def _actions(acts: np.ndarray, world: World, wrong: Callable[[str, str], UsageEr
     about = world.actions
     if about.choices:
         if acts.ndim != 1 or not np.issubdtype(acts.dtype, np.integer):
-            raise wrong(f"acts {acts.dtype} of shape {acts.shape}", f"give whole numbers from 0 to {about.choices - 1}, (N,)")
+            raise wrong(
+                f"acts {acts.dtype} of shape {acts.shape}", f"give whole numbers from 0 to {about.choices - 1}, (N,)"
+            )
         if acts.min() < 0 or acts.max() >= about.choices:
             raise wrong(f"actions from {acts.min()} to {acts.max()}", f"it knows 0 to {about.choices - 1}")
         return acts.astype(np.int64)
@@ -243,12 +245,16 @@ def divided(
     spec: Spec | None,
 ) -> Data:
     """Different demonstrations in three parts, in an order drawn from their contents."""
-    content = [hashlib.blake2b(e.observations.tobytes() + e.actions.tobytes(), digest_size=8).digest() for e in episodes]
+    content = [
+        hashlib.blake2b(e.observations.tobytes() + e.actions.tobytes(), digest_size=8).digest() for e in episodes
+    ]
     different = {digest: episode for digest, episode in zip(content, episodes)}
     order = uniform(np.frombuffer(b"".join(different), "<u8").astype(np.uint64), seed).argsort(kind="stable")
     if len(different) < 3:
         found = f"{len(different)} different demonstration{'s' * (len(different) != 1)}"
-        raise UsageError(f"demonstrations from {name}", found, "give 3 or more: one each is held out for validation and test")
+        raise UsageError(
+            f"demonstrations from {name}", found, "give 3 or more: one each is held out for validation and test"
+        )
     held = max(1, len(different) // 10)
     sorted_ = [list(different.values())[i] for i in order]
     test, validation, rest = sorted_[:held], sorted_[held : 2 * held], sorted_[2 * held :]
@@ -265,7 +271,9 @@ def divided(
     return Data(name, spec, *parts, notes, digest.hexdigest())
 
 
-def _notes(episodes: list[Episode], different: int, world: World, train: list[Episode], held: int, every: int) -> list[str]:
+def _notes(
+    episodes: list[Episode], different: int, world: World, train: list[Episode], held: int, every: int
+) -> list[str]:
     returns = [float(e.rewards.sum()) for e in episodes if e.rewards is not None and e.whole]
     paid = f", {np.mean(returns):.4g} paid on average" if returns else ", nobody wrote down what they were paid"
     steps = sum(-(-len(e) // every) for e in train)

@@ -39,14 +39,16 @@ def test_numbers_have_the_density_of_a_gaussian() -> None:
     assert torch.allclose(policy.log_prob(made, done), known.log_prob(done).sum(1), atol=1e-5)
     assert torch.allclose(policy.entropy(made), known.entropy().sum(1), atol=1e-5)
     drawn = policy.choose(made[0], torch.randn(20_000, 2))
-    assert torch.allclose(drawn.mean(0), made[0], atol=0.03) and torch.allclose(drawn.std(0), policy.deviation, atol=0.02)
+    assert torch.allclose(drawn.mean(0), made[0], atol=0.03) and torch.allclose(
+        drawn.std(0), policy.deviation, atol=0.02
+    )
     assert torch.equal(policy.best(made), made)
 
 
+@torch.no_grad()
 def test_choices_have_the_frequencies_of_their_probabilities() -> None:
     policy = Choices(3, 4, 5)
-    with torch.no_grad():
-        policy.body[-1].weight.mul_(300)
+    policy.body[-1].weight.mul_(300)
     seen = torch.randn(1, 3)
     made, n = policy(seen), 20_000
     known = Categorical(logits=made)

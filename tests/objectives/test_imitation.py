@@ -34,8 +34,7 @@ def test_advantages_are_the_sums_of_the_equation(discount: float, trace: float) 
     for n in range(3):
         for t in range(6):
             by_hand = sum(
-                (discount * trace) ** l
-                * float(paid[n, t + l] + discount * values[n, t + l + 1] - values[n, t + l])
+                (discount * trace) ** l * float(paid[n, t + l] + discount * values[n, t + l + 1] - values[n, t + l])
                 for l in range(6 - t)
             )
             assert float(found[n, t]) == pytest.approx(by_hand, abs=1e-5)
@@ -156,12 +155,12 @@ def test_the_gradient_of_a_score_is_that_of_its_expectation(baseline: str) -> No
     parameters = model.networks["generator"]
     exact = torch.autograd.grad(-(model.token_log_probs(known).sum(1).exp() * share_of_b(known)).sum(), parameters)
     total = [torch.zeros_like(g) for g in exact]
-    for step in range(60):
+    for step in range(30):
         draw = model.draw(torch.zeros(2000, 3, dtype=torch.long), None, Noise(0, step))
         steer, score = o.reward(share_of_b, baseline).losses(Turn(draw, "generator"))
         assert score.weight == 0 and float(score.value) == pytest.approx(float(share_of_b(draw.fake).mean()))
         for sum_, g in zip(total, torch.autograd.grad(steer.value, parameters)):
-            sum_ += g / 60
+            sum_ += g / 30
     ours, theirs = (torch.cat([g.flatten() for g in side]) for side in (total, exact))
     assert float(torch.cosine_similarity(ours, theirs, 0)) > 0.99
     assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.1)
