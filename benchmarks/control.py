@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, str, int, int]] = {
     "cartpole": ("cartpole_expert.npz", "CartPole-v1", 10, 1),
     "pendulum-sparse": ("pendulum_expert.npz", "Pendulum-v1", 4, 20),
 }
-STEPS = {"pendulum": 400, "cartpole": 200, "pendulum-sparse": 400}
+STEPS = {"pendulum": 400, "cartpole": 300, "pendulum-sparse": 400}
 SEEDS = (0, 1, 2, 3, 4)
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "cloning": ("cloning", {}),
