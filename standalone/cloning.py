@@ -37,11 +37,13 @@ class Policy(nn.Module):
         with torch.no_grad():
             self.body[-1].weight.mul_(0.01)
 
+    def deviation(self) -> Tensor:
+        return 0.05 + 0.95 * torch.sigmoid(self.free_deviation)
+
     def log_prob(self, s: Tensor, a: Tensor) -> Tensor:
         """In nats, (B,)."""
-        deviation = 0.05 + 0.95 * torch.sigmoid(self.free_deviation)
-        off = (a - self.body(s)) / deviation
-        return -(off**2 / 2 + deviation.log() + math.log(2 * math.pi) / 2).sum(-1)
+        off = (a - self.body(s)) / self.deviation()
+        return -(off**2 / 2 + self.deviation().log() + math.log(2 * math.pi) / 2).sum(-1)
 
 
 def batches(count: int, batch: int, seed: int) -> Iterator[Tensor]:

@@ -411,7 +411,7 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         ),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
-    "cloning": {name: COMMON[name] for name in ("width", "lr", "batch", "ema")},
+    "cloning": {**{name: COMMON[name] for name in ("width", "batch", "ema")}, "lr": (1e-2, {})},
     "gail": {
         **{name: COMMON[name] for name in ("width", "batch", "ema")},
         "lr": (1e-2, {}),

@@ -142,9 +142,8 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     # the library judges all completions in one batch, whose size decides how products round
     close = torch.equal if page != "seqgan" else partial(torch.allclose, rtol=0, atol=1e-6)
     of = lines if page in TEXT else pairs
-    x = (
-        of(100, *shape) if page in TEXT | CONTROL else images(100, shape)
-    )  # epochs end within the run, and within a batch
+    # epochs end within the run, and within a batch
+    x = of(100, *shape) if page in TEXT | CONTROL else images(100, shape)
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})

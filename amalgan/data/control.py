@@ -263,7 +263,11 @@ def divided(
         raise UsageError(f"{demonstrations} demonstrations to train on", found, f"write --demonstrations {len(rest)}")
     train = rest[:demonstrations]
     notes = _notes(episodes, len(different), world, train, held, every)
-    spec = spec or _spec(world, train, every, [e for e in different.values() if e.whole])
+    returns = [float(e.rewards.sum()) for e in different.values() if e.rewards is not None and e.whole]
+    expert = float(np.mean(returns)) if returns else None
+    # another model's units, but what these demonstrations themselves were paid
+    details = _details(world, train, every) if spec is None else spec.details
+    spec = Spec("control", (world.observed + world.actions.size,), (), {**details, "expert": expert})
     parts = [_split(train, spec, every), _split(validation, spec), _split(test, spec)]
     digest = hashlib.blake2b(repr(spec).encode(), digest_size=16)
     for part in parts:
@@ -291,11 +295,11 @@ def _notes(
     return notes
 
 
-def _spec(world: World, train: list[Episode], every: int, whole: list[Episode]) -> Spec:
+def _details(world: World, train: list[Episode], every: int) -> dict[str, Any]:
+    """The world, and the units of its observations and actions."""
     seen = np.concatenate([e.observations[:-1][::every] for e in train]).astype(np.float64)
     deviation = seen.std(0)
-    returns = [float(e.rewards.sum()) for e in whole if e.rewards is not None]
-    details = {
+    return {
         "environment": world.name if world.name in environments.OURS else f"{environments.GYMNASIUM}{world.name}",
         "horizon": world.horizon,
         "choices": world.actions.choices,
@@ -303,9 +307,7 @@ def _spec(world: World, train: list[Episode], every: int, whole: list[Episode]) 
         "high": list(world.actions.high),
         "mean": seen.mean(0).tolist(),
         "deviation": np.where(deviation > 1e-6, deviation, 1.0).tolist(),
-        "expert": float(np.mean(returns)) if returns else None,
     }
-    return Spec("control", (world.observed + world.actions.size,), (), details)
 
 
 def _split(episodes: list[Episode], spec: Spec, every: int = 1) -> Split:
