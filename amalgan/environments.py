@@ -186,7 +186,7 @@ class Gymnasium(World):
             first = self._make()
         except gymnasium.error.Error as error:
             raise UsageError(f"the environment {name}", str(error).splitlines()[0], f"write {known()}") from None
-        self.name, self.horizon = name, (first.spec.max_episode_steps if first.spec else None) or 0
+        self.name, self.horizon = f"{GYMNASIUM}{name}", (first.spec.max_episode_steps if first.spec else None) or 0
         seen, done = first.observation_space, first.action_space
         if not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
             raise UsageError(

@@ -131,6 +131,7 @@ def test_any_world_of_gymnasium_is_trained_filmed_and_judged(tmp_path: Path) -> 
     np.savez(tmp_path / "acrobot.npz", allow_pickle=False, **held)
     run = amalgan.train("cloning", tmp_path / "acrobot.npz", steps=2, out=tmp_path / "run", batch=8,
                         data_options={"env": "Acrobot-v1"})  # fmt: skip
+    assert run.spec.details["environment"] == "gymnasium:Acrobot-v1"  # never one of ours of the same name
     assert run.spec.details["choices"] == 3 and run.spec.details["horizon"] == 500
     episodes = run.sample(1)
     assert len(episodes) == 1 and episodes.episodes[0].observations.shape[1] == 6

@@ -268,7 +268,7 @@ def divided(
     # another model's units, but what these demonstrations themselves were paid
     details = _details(world, train, every) if spec is None else spec.details
     spec = Spec("control", (world.observed + world.actions.size,), (), {**details, "expert": expert})
-    parts = [_split(train, spec, every), _split(validation, spec), _split(test, spec)]
+    parts = _split(train, spec, every), _split(validation, spec), _split(test, spec)
     digest = hashlib.blake2b(repr(spec).encode(), digest_size=16)
     for part in parts:
         digest.update(part.x.numpy().tobytes() + b"|")  # type: ignore[union-attr]
@@ -300,7 +300,7 @@ def _details(world: World, train: list[Episode], every: int) -> dict[str, Any]:
     seen = np.concatenate([e.observations[:-1][::every] for e in train]).astype(np.float64)
     deviation = seen.std(0)
     return {
-        "environment": world.name if world.name in environments.OURS else f"{environments.GYMNASIUM}{world.name}",
+        "environment": world.name,
         "horizon": world.horizon,
         "choices": world.actions.choices,
         "low": list(world.actions.low),

@@ -133,7 +133,7 @@ class Control(Modality):
             films.save_film(samples.episodes, samples.spec, path)
         elif path.suffix == ".npz":
             held = io.BytesIO()
-            np.savez_compressed(held, allow_pickle=False, **arrays_of(samples.episodes))  # type: ignore[arg-type]
+            np.savez_compressed(held, allow_pickle=False, **arrays_of(samples.episodes))
             files.write_bytes(path, held.getvalue())
         else:
             for suffix in (".npz", ".gif"):

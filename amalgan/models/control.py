@@ -152,12 +152,12 @@ class ControlModel(Model):
             made = policy(seen[t])
             done.append(policy.best(made) if normal is None else policy.choose(made, normal[:, t]))
             alive.append(~self.world.over)
-            observations, rewards = self.world.step(self.taken(done[t]))
+            observations, earned = self.world.step(self.taken(done[t]))
             seen.append(self.seen(observations, like.device))
-            paid.append(rewards)
-        to = {"device": like.device}
-        rewards = torch.as_tensor(np.stack(paid, 1), dtype=torch.float32, **to)
-        return Play(torch.stack(seen, 1), torch.stack(done, 1), rewards, torch.as_tensor(np.stack(alive, 1), **to))
+            paid.append(earned)
+        rewards = torch.from_numpy(np.stack(paid, 1)).float().to(like.device)
+        able = torch.from_numpy(np.stack(alive, 1)).to(like.device)
+        return Play(torch.stack(seen, 1), torch.stack(done, 1), rewards, able)
 
     def seen(self, observations: np.ndarray, device: torch.device) -> Tensor:
         """Observations in the units of the networks."""

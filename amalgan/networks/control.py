@@ -58,7 +58,7 @@ class Choices(Policy):
         super().__init__()
         self.body = perceptron(observed, width, choices)
         with torch.no_grad():
-            self.body[-1].weight.mul_(0.01)  # at first all are about as likely
+            self.body[-1].weight.mul_(0.01)  # type: ignore[operator]  # at first all are about as likely
 
     def forward(self, observations: Tensor) -> Tensor:
         return log_softmax(self.body(observations), -1)
@@ -86,10 +86,10 @@ class Numbers(Policy):
         self.body = perceptron(observed, width, size)
         self.free_deviation = nn.Parameter(torch.zeros(size))
         with torch.no_grad():
-            self.body[-1].weight.mul_(0.01)
+            self.body[-1].weight.mul_(0.01)  # type: ignore[operator]
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.body(observations)  # type: ignore[no-any-return]
+        return self.body(observations)
 
     @property
     def deviation(self) -> Tensor:
@@ -119,7 +119,7 @@ class Value(nn.Module):
         self.body = perceptron(observed, width, 1)
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.body(observations).squeeze(-1)  # type: ignore[no-any-return]
+        return self.body(observations).squeeze(-1)
 
 
 class Judge(nn.Module):
