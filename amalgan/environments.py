@@ -8,7 +8,7 @@ there on: the same observation, reward 0, whatever is done; `world.over` says fo
 episode would tell who did well, and any reward of one sign would do: paid 1 a step, without one demonstration, a learner
 keeps the pole of the ordinary CartPole up for 500 steps (Kostrikov et al. 2019, section 4).
 
-    point-mass      a mass in the plane, pushed to the origin                       ours
+    point-mass      a mass in the plane, to be brought to a place                   ours
     Pendulum-v1     the arithmetic of gymnasium's, all episodes at once             Brockman et al. 2016
     CartPole-v1     the arithmetic of gymnasium's, at a fixed horizon               Barto, Sutton and Anderson 1983
     anything else   gymnasium's own, from `pip install 'amalgan[control]'`
@@ -90,12 +90,16 @@ def uniform(seeds: Sequence[int], low: float, high: float, size: int) -> np.ndar
     return low + (high - low) * torch.stack(drawn).numpy()
 
 
+GOAL = 2.0  # both coordinates of the place where the mass should be
+
+
 class PointMass(World):
-    """A mass in the plane: pushed with up to one unit of force each way, paid minus its distance from the origin.
+    """A mass in the plane: pushed with up to one unit of force each way, paid minus its distance from a goal g = (2, 2).
 
-        v' = 0.9 v + 0.2 a,   p' = p + 0.2 v',   reward -|p'|,   p_0 uniform in [-1, 1]^2, v_0 = 0
+        v' = 0.9 v + 0.2 a,   p' = p + 0.2 v',   reward -|p' - g|,   p_0 uniform in [-1, 1]^2, v_0 = 0
 
-    Observed are p and v.
+    Observed are p and v. The goal lies apart from the starts: in their middle it would be found by whoever merely stays
+    where he has been, and the constant-reward control would score.
     """
 
     name, observed, actions, horizon = "point-mass", 4, Actions(0, (-1.0, -1.0), (1.0, 1.0)), 40
@@ -108,7 +112,7 @@ class PointMass(World):
     def _step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self.velocity = 0.9 * self.velocity + 0.2 * np.clip(actions, -1, 1)
         self.position = self.position + 0.2 * self.velocity
-        return self._observed(), -np.sqrt((self.position**2).sum(1)), np.zeros(len(actions), bool)
+        return self._observed(), -np.sqrt(((self.position - GOAL) ** 2).sum(1)), np.zeros(len(actions), bool)
 
     def _observed(self) -> np.ndarray:
         return np.concatenate([self.position, self.velocity], 1).astype(np.float32)
@@ -116,7 +120,7 @@ class PointMass(World):
 
 def settle(observations: np.ndarray) -> np.ndarray:
     """What the bundled demonstrator does in the point-mass world: (n, 2) from (n, 4), a spring and a brake."""
-    return np.clip(-4 * observations[:, :2] - 3 * observations[:, 2:], -1, 1)
+    return np.clip(-4 * (observations[:, :2] - GOAL) - 3 * observations[:, 2:], -1, 1)
 
 
 class Pendulum(World):

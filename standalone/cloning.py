@@ -5,7 +5,7 @@
 
     python standalone/cloning.py --steps 2000
 
-The world is a mass in the plane, to be pushed to the origin. Plain PyTorch. Only the random numbers come from amalgan:
+The world is a mass in the plane, to be brought to (2, 2). Plain PyTorch. Only the random numbers come from amalgan:
 `generator(seed, name, number)` is a stream for each purpose, so that this page and `recipes.cloning` draw the same ones
 and end, weight for weight, with the same network.
 """
@@ -87,7 +87,7 @@ def train(
 
 @torch.no_grad()
 def act(state: dict[str, Tensor], n: int, mean: Tensor, deviation: Tensor, horizon: int = 40) -> Tensor:
-    """What n episodes of the averaged policy earn, (n,): minus the distance from the origin, step by step."""
+    """What n episodes of the averaged policy earn, (n,): minus the distance from (2, 2), step by step."""
     policy = Policy(len(state["generator.body.0.bias"]))
     policy.load_state_dict({k: state[f"average.generator.{k}"] for k in policy.state_dict()})
     place, earned = 2 * torch.rand(n, 2, generator=generator(0, "starts")) - 1, torch.zeros(n)
@@ -96,7 +96,7 @@ def act(state: dict[str, Tensor], n: int, mean: Tensor, deviation: Tensor, horiz
         force = policy.body((torch.cat([place, speed], 1) - mean) / deviation).clamp(-1, 1)
         speed = 0.9 * speed + 0.2 * force
         place = place + 0.2 * speed
-        earned -= place.norm(dim=1)
+        earned -= (place - 2).norm(dim=1)
     return earned
 
 

@@ -15,7 +15,7 @@ An episode stops because time is up, so what would come after it counts as V(s_T
 
     python standalone/gail.py --steps 400
 
-The world is a mass in the plane, to be pushed to the origin. Plain PyTorch. Only the random numbers come from amalgan:
+The world is a mass in the plane, to be brought to (2, 2). Plain PyTorch. Only the random numbers come from amalgan:
 `generator(seed, name, number)` is a stream for each purpose, so that this page and `recipes.gail` draw the same ones and
 end, weight for weight, with the same networks.
 """
@@ -211,5 +211,5 @@ if __name__ == "__main__":
     policy = Policy(len(state["generator.body.0.bias"]))
     policy.load_state_dict({k: state[f"average.generator.{k}"] for k in policy.state_dict()})
     seen, _ = play(policy, starts(asked.seed, -1, 10), torch.zeros(10, T, DONE))
-    for number, earned in enumerate((-seen[:, 1:, :2].norm(dim=2)).sum(1).tolist()):
+    for number, earned in enumerate((-(seen[:, 1:, :2] - 2).norm(dim=2).sum(1)).tolist()):
         print(f"episode {number} earned {earned:.2f}, the demonstrator {data.spec.details['expert']:.2f} on average")

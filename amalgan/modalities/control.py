@@ -198,6 +198,7 @@ class Control(Modality):
         if expert is not None:
             values["normalised_score"] = judge.normalised(earned, chance, expert)
             values["constant_reward"] = judge.normalised(against.control, chance, expert)
+        notes = {"return": f"the constant-reward control earns {against.control:.4g}"}
         counts = {"action_nll": len(against.held_out), "occupancy": against.alike}
         return [
             Row(
@@ -208,6 +209,7 @@ class Control(Modality):
                 against.floor.get(name),
                 against.ceiling.get(name),
                 counts.get(name, against.n),
+                note=notes.get(name, ""),
             )
             for name in METRICS
             if name in values

@@ -18,6 +18,7 @@ from torch import Tensor
 from amalgan import files
 from amalgan.data import Spec
 from amalgan.data.control import Episode
+from amalgan.environments import GOAL
 
 SIDE, FINER = 96, 3  # px of a frame, and how much finer it is drawn before it is made smooth
 STRIP = 10  # frames of a strip
@@ -104,9 +105,11 @@ def cart_pole(draw: ImageDraw.ImageDraw, seen: np.ndarray, t: int) -> None:
 
 def point_mass(draw: ImageDraw.ImageDraw, seen: np.ndarray, t: int) -> None:
     """Where the mass is, and its way there; the cross is where it should be."""
-    way = [(float(x) / 1.3, float(y) / 1.3) for x, y in seen[: t + 1, :2]]
-    _line(draw, [(-0.15, 0), (0.15, 0)], INK, 1.5)
-    _line(draw, [(0, -0.15), (0, 0.15)], INK, 1.5)
+    middle, reach = GOAL / 2 - 0.3, GOAL  # of what is shown: the starts and the goal
+    way = [((float(x) - middle) / reach, (float(y) - middle) / reach) for x, y in seen[: t + 1, :2]]
+    goal = (GOAL - middle) / reach
+    _line(draw, [(goal - 0.15, goal), (goal + 0.15, goal)], INK, 1.5)
+    _line(draw, [(goal, goal - 0.15), (goal, goal + 0.15)], INK, 1.5)
     if len(way) > 1:
         _line(draw, way, SOFT, 3)
     _disc(draw, *way[-1], 0.12, ACCENT)

@@ -71,7 +71,7 @@ class Imitation(Objective):
         discount: float = 0.99,
         trace: float = 0.95,
         reach: float = 0.2,
-        epochs: int = 4,
+        epochs: int = 2,
         parts: int = 4,
         entropy: float = 1e-3,
         moves: tuple[str, str] = ("generator", "value"),
@@ -100,10 +100,9 @@ class Imitation(Objective):
             Loss("return", play.rewards.sum(1).mean(), self.moves[:1], weight=0.0),
         ]
         for at in self._moments(draw):
-            seen, done, alive, old, worth, aim = (
-                part.gather(1, at[(...,) + (None,) * (part.dim() - 2)].expand(-1, -1, *part.shape[2:]))
-                for part in (play.observations, play.actions, play.alive, before, advantage, target)
-            )
+            whose = torch.arange(len(at), device=at.device)[:, None]
+            held = (play.observations, play.actions, play.alive, before, advantage, target)
+            seen, done, alive, old, worth, aim = (part[whose, at] for part in held)
             made = model.generator(seen)
             ratio = torch.exp(model.generator.log_prob(made, done) - old)
             # where nothing can be done any more there is nothing to learn about doing
@@ -142,7 +141,7 @@ def imitation(
     discount: float = 0.99,
     trace: float = 0.95,
     reach: float = 0.2,
-    epochs: int = 4,
+    epochs: int = 2,
     parts: int = 4,
     entropy: float = 1e-3,
 ) -> Objective:
