@@ -145,7 +145,7 @@ def test_any_world_of_gymnasium_is_trained_filmed_and_judged(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env, theirs, steps", [("Pendulum-v1", "pendulum", 600), ("CartPole-v1", "cartpole", 300)])
+@pytest.mark.parametrize("env, theirs, steps", [("Pendulum-v1", "pendulum", 400), ("CartPole-v1", "cartpole", 200)])
 def test_ten_demonstrations_come_to_four_fifths_of_the_expert(
     env: str, theirs: str, steps: int, real_data: Path, tmp_path: Path
 ) -> None:
