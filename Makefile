@@ -49,7 +49,7 @@ results-images: $(VENV)/.dev
 results-text: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.text
 
-# Imitation against cloning, five seeds each: about ten CPU-minutes, one process.
+# Imitation against cloning, five seeds each: about five CPU-minutes, one process.
 results-control: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.control
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -110,7 +111,7 @@ def table(name: str) -> list[Any]:
                     command=f"python -m benchmarks.control {name}",
                     cpu_seconds=sum(result["training_cpu_seconds"] for result in mine),
                     device=f"{processor()}, 1 thread a run",
-                    note=f"{shown}; {job(name, row, 0)['steps']} steps; the recipe's defaults",
+                    note="; ".join([shown, f"{job(name, row, 0)['steps']} steps", *remarks(row, results)]),
                 )
             )
     for row, anchor in (("random", 2), ("expert", 1)):
@@ -120,6 +121,21 @@ def table(name: str) -> list[Any]:
             what = "every action as likely" if row == "random" else "the demonstrations' own rewards"
             made.append(Row(name, row, metric, known[metric].unit, known[metric].better, value=value, n=n, note=what))
     return made
+
+
+def remarks(row: str, results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
+    """What else is to be said of a row: its settings, and of gail whether it is better than cloning, seed by seed."""
+    from amalgan.metrics.intervals import difference
+
+    _, settings = RECIPES[row]
+    yield ", ".join(f"{name} {value}" for name, value in settings.items()) or "the recipe's defaults"
+    if row == "gail":
+        ours, theirs = (
+            [results[who, seed]["at"]["normalised_score"][0] for seed in SEEDS] for who in ("gail", "cloning")
+        )
+        d = difference(ours, theirs)
+        how = "clearly better than" if d.low > 0 else "clearly worse than" if d.high < 0 else "no better than"
+        yield f"{how} cloning: paired difference of scores {d.value:.3f} [{d.low:.3f}, {d.high:.3f}]"
 
 
 def main() -> None:
