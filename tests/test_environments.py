@@ -87,7 +87,9 @@ def test_the_point_mass_by_hand() -> None:
     assert np.array_equal(start, world.start([3])) and not np.array_equal(start, world.start([4]))
     world.position, world.velocity = np.array([[0.5, 0.0]]), np.array([[0.0, 1.0]])
     seen, rewards = world.step(np.array([[-2.0, 0.5]]))  # what is beyond the bounds counts as the bound
-    assert np.allclose(seen, [[0.5 - 0.04, 0.2, -0.2, 1.0]]) and rewards[0] == pytest.approx(-math.hypot(2 - 0.46, 2 - 0.2))
+    assert np.allclose(seen, [[0.5 - 0.04, 0.2, -0.2, 1.0]]) and rewards[0] == pytest.approx(
+        -math.hypot(2 - 0.46, 2 - 0.2)
+    )
 
 
 @pytest.mark.parametrize("name", [*environments.OURS, "gymnasium:CartPole-v1", "MountainCarContinuous-v0"])
