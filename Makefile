@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-graphs results-images results-speed results-text gpu clean
+.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -52,6 +52,10 @@ results-text: $(VENV)/.dev
 # GraphGAN against simpler scores of links: about four CPU-minutes, one process.
 results-graphs: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.graphs
+
+# Imitation against cloning, five seeds each: about five CPU-minutes, one process.
+results-control: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.control
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed

@@ -234,7 +234,7 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
         epilog=f"example:\n  amalgan train {name} --data {modality.bundled} --steps 2000 --out runs/mine",
     )
     parser.set_defaults(verb=_train, parser=parser, recipe=name)
-    parser.add_argument("--data", required=True, metavar="DATA", help=modality.source)
+    parser.add_argument("--data", *modality.also, required=True, metavar="DATA", help=modality.source)
     parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
     parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")

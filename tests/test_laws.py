@@ -33,17 +33,16 @@ IMAGES = Spec("images", (1, 8, 8))
 POINTS = Spec("points", (2,))
 TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
 KARATE = graphs.open("karate")
+MASS = {"environment": "point-mass", "horizon": 6, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
+CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
 SPECS = {"images": IMAGES, "points": POINTS}
 SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
-ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": {"width": 4, "batch": 6}, "edges": {"width": 4, "batch": 6}}
+TINY: dict[str, Any] = {"width": 4, "batch": 6}
+ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": TINY, "edges": TINY, "control": TINY}
 # every recipe with every kind of data that it takes
-PAIRS = [
-    (r, s)
-    for r in recipes.RECIPES
-    for s in (*SPECS.values(), TEXT, KARATE.spec)
-    if s.modality in recipes.modality(r).names
-]
+KINDS = (*SPECS.values(), TEXT, KARATE.spec, CONTROL)
+PAIRS = [(r, s) for r in recipes.RECIPES for s in KINDS if s.modality in recipes.modality(r).names]
 Gradients = dict[str, list[Tensor]]
 
 
@@ -61,7 +60,7 @@ def data(spec: Spec, count: int = 20) -> Split:
         return KARATE.train
     if spec.modality == "text":
         return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
-    if spec.modality == "points":
+    if spec.modality in ("points", "control"):
         return Split(torch.randn(count, *spec.shape, generator=source), None)
     return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), None)
 
@@ -415,6 +414,25 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         ),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
+    "cloning": {**{name: COMMON[name] for name in ("width", "batch", "ema")}, "lr": (1e-2, {})},
+    "gail": {
+        **{name: COMMON[name] for name in ("width", "batch", "ema")},
+        "lr": (1e-2, {}),
+        "reward": ("logit", {}),
+        "cloned": (0.2, {}),
+        "episodes": (3, {}),
+        "epochs": (3, {}),
+        "parts": (2, {}),
+        "reach": (1e-3, {"policy_lr": 0.1}),
+        "discount": (0.5, {}),
+        "trace": (0.5, {}),
+        "entropy": (0.1, {}),
+        "gradient_penalty": (1.0, {}),
+        "critic_steps": (2, {}),
+        "policy_lr": (1e-2, {}),
+        "value_lr": (1e-2, {}),
+        "critic_lr": (1e-2, {}),
+    },
     "mle": {name: COMMON[name] for name in ("width", "lr", "batch", "ema")},
     "seqgan": {
         **{name: COMMON[name] for name in ("width", "lr", "batch", "ema")},
@@ -442,6 +460,9 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
 }
 
 
+STAGED = ("seqgan", "gail")  # stages of which some do nothing to a network
+
+
 def test_every_option_has_a_case() -> None:
     assert {recipe: set(cases) for recipe, cases in CASES.items()} == {
         recipe: set(recipes.parameters(recipe)) for recipe in recipes.RECIPES
@@ -457,7 +478,7 @@ def test_every_option_changes_what_is_learned(recipe: str, option: str, spec: Sp
     value, beside = CASES[recipe][option]
     default = {**SMALL, **beside}.get(option, recipes.parameters(recipe)[option].default)
     assert value != default
-    steps = 10 if recipe == "seqgan" else 2  # some in every stage
+    steps = 10 if recipe in STAGED else 2  # some in every stage
     before, after = (trained(recipe, spec, steps, **{**beside, **set_to}) for set_to in ({}, {option: value}))
     if option == "ema":  # the one option that moves no weight
         some, others = list(before.average.values()), list(after.average.values())
@@ -484,7 +505,7 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
     ends: dict[str, list[Tensor]] = {}
     for word in (w for r, o_, w in WORDS if (r, o_) == (recipe, option)):
         spec = next(spec for name, spec in PAIRS if name == recipe)
-        made = trained(recipe, spec, steps=10 if recipe == "seqgan" else 4, lr=0.1, **{**beside, option: word})
+        made = trained(recipe, spec, steps=10 if recipe in STAGED else 4, lr=0.1, **{**beside, option: word})
         made.check()
         ends[word] = [w for network in made.networks for w in weights(made, network)]
     for one, other in itertools.combinations(ends, 2):

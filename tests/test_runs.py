@@ -31,6 +31,8 @@ VARIANTS = {
     "learned": ("vaegan", {"form": "learned", "gate": True, "game": "minimax"}),
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
     "mle": ("mle", {}),
+    "cloning": ("cloning", {}),
+    "gail": ("gail", {"episodes": 2, "epochs": 1, "parts": 2, "cloned": 0.3, "critic_steps": 2}),
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.2, "rollouts": 2, "critic_steps": 2, "follow": 0.5}),
     "line": ("line", {}),
     "graphgan": ("graphgan", {"negatives": "mixed"}),

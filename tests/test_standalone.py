@@ -44,13 +44,20 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"form": "two-stage", "sees": "both"},
         {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"},
     ),
+    "cloning": ("cloning", {}, set()),
+    "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
     "seqgan": ("seqgan", {}, {"reader", "baseline", "follow", "likelihood"}),
     "line": ("line", {"start": "random"}, set()),
     "graphgan": ("graphgan", {"start": "random"}, {"negatives", "baseline"}),
 }
-EDGES = {page for page, (recipe, _, _) in TWINS.items() if "edges" in recipes.modality(recipe).names}
-TEXT = {page for page, (recipe, _, _) in TWINS.items() if "text" in recipes.modality(recipe).names}
+TEXT, EDGES, CONTROL = (
+    {page for page, (recipe, _, _) in TWINS.items() if kind in recipes.modality(recipe).names}
+    for kind in ("text", "edges", "control")
+)
+# the world of the pages of control, whose observations are taken as they are
+MASS = {"environment": "point-mass", "horizon": 40, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
+MASS |= {"mean": [0.0] * 4, "deviation": [1.0] * 4}
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +84,8 @@ def by_library(x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[st
     if "edges" in recipes.modality(recipe).names:
         details = {"vertices": [*map(str, range(int(x.max()) + 1))], "edges": " ".join(map(str, x.flatten().tolist()))}
         spec = Spec("edges", (2,), (), details)
+    if x.dim() == 2 and x.dtype == torch.float32:
+        spec = Spec("control", tuple(x.shape[1:]), (), MASS)
     plan = recipes.plan(recipe, spec, arguments)
     trainer = Trainer(replace(plan, precision="fp32"), Split(x, None), steps, seed)
     for _ in trainer.run():
@@ -117,14 +126,22 @@ def edges(count: int, vertices: int) -> Tensor:
     return pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(1))[:count]]
 
 
+def pairs(count: int, size: int) -> Tensor:
+    """Random pairs of observation and action."""
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+
+
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     *(
         (page, shape, small)
-        for page in TWINS.keys() - TEXT - EDGES
+        for page in TWINS.keys() - TEXT - EDGES - CONTROL
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
     ),
     ("mle", (5,), {}),
+    ("cloning", (6,), {"lr": 1e-2}),
+    ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
+    ("gail", (6,), {"cloned": 0.0, "batch": 9, "episodes": 2, "epochs": 3, "critic_steps": 2, "gradient_penalty": 0.0}),
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
     *((page, (12,), {"batch": 16}) for page in EDGES),
@@ -138,10 +155,13 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     recipe, fixed, _ = TWINS[page]
     # the library judges all completions, and takes all steps of walks, at once: how much at once decides how it rounds
     close = torch.equal if page not in {"seqgan"} | EDGES else partial(torch.allclose, rtol=0, atol=1e-6)
-    kind = lines if page in TEXT else edges if page in EDGES else None
-    x = (
-        kind(30 if page in EDGES else 100, *shape) if kind else images(100, shape)
-    )  # epochs end within the run, and within a batch
+    # epochs end within the run, and within a batch
+    if page in EDGES:
+        x = edges(30, *shape)
+    elif page in TEXT | CONTROL:
+        x = (lines if page in TEXT else pairs)(100, *shape)
+    else:
+        x = images(100, shape)
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})
@@ -182,6 +202,7 @@ def test_a_page_is_plain(page: str) -> None:
     lines = [line.strip() for line in text.splitlines() if "import" in line and "amalgan" in line]
     shown = "from amalgan.data.text import open, tell" if page in TEXT else "from amalgan.data import open, show"
     shown = "from amalgan.data.graphs import open, tell" if page in EDGES else shown
+    shown = "from amalgan.data.control import open" if page in CONTROL else shown
     assert lines == ["from amalgan.noise import generator, key", shown]
 
 
@@ -192,8 +213,10 @@ def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
     own = ["--data", str(tmp_path / "lines.txt")] if page in TEXT else ["--data", "digits", "--out", str(out)]
     own = ["--data", "karate"] if page in EDGES else own
+    own = [] if page in CONTROL else own
     command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12", *own]
     environment = {**os.environ, "PYTHONPATH": str(PAGES.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= 10 if page in TEXT | EDGES else out.read_bytes().startswith(b"\x89PNG")
+    tells = page in TEXT | EDGES | CONTROL
+    assert len(done.stdout.splitlines()) >= 10 if tells else out.read_bytes().startswith(b"\x89PNG")

@@ -12,6 +12,7 @@ never for a --help.
 from __future__ import annotations
 
 from amalgan.errors import UsageError
+from amalgan.modalities.control import Control
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.graphs import Edges
 from amalgan.modalities.images import Images
@@ -19,7 +20,7 @@ from amalgan.modalities.text import Text
 
 __all__ = ["ALL", "Meaning", "Modality", "Page", "Question", "of"]
 
-ALL: tuple[Modality, ...] = (Images(), Text(), Edges())
+ALL: tuple[Modality, ...] = (Images(), Text(), Edges(), Control())
 
 
 def of(name: str) -> Modality:

@@ -52,6 +52,7 @@ class Modality:
         examples: what several examples are called.
         suffix: of the file that `save` writes if nobody says.
         source: what --data may be, for a --help.
+        also: other spellings of --data, where a field has a word of its own.
         bundled: data that is always there, for an example.
         metrics: what each means, in the order of a report.
         labels: metrics with a name for people, where it is not the metric's own.
@@ -67,6 +68,7 @@ class Modality:
     examples = "examples"
     suffix = ""
     source = ""
+    also: tuple[str, ...] = ()
     bundled = ""
     metrics: ClassVar[dict[str, Meaning]] = {}
     labels: ClassVar[dict[str, str]] = {}

@@ -72,7 +72,7 @@ class EdgeDraw:
     """One play on a batch of edges; each field is computed when first read, and kept.
 
     Fields: x (B, 2) each edge from one of its ends, c None, fake (B, 2) the same roots with what the generator walks to,
-    fake_log_prob (B,) log G of it in nats, with gradient, random (B, 2) the same roots with any other vertices.
+    choices (B, 1) log G of it in nats, with gradient, made (B, 1) true, random (B, 2) the same roots with any other vertices.
     """
 
     def __init__(self, model: GraphModel, x: Tensor, c: Tensor | None, noise: Noise) -> None:
@@ -90,8 +90,12 @@ class EdgeDraw:
         return torch.stack([roots, self.model.walk(roots, lambda step: self.uniform(f"walk {step}"))], 1)
 
     @cached_property
-    def fake_log_prob(self) -> Tensor:
-        return self.model.log_prob(self.fake)
+    def choices(self) -> Tensor:
+        return self.model.log_prob(self.fake).unsqueeze(1)
+
+    @property
+    def made(self) -> Tensor:
+        return torch.ones_like(self.fake[:, :1], dtype=torch.bool)
 
     @cached_property
     def random(self) -> Tensor:

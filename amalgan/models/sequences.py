@@ -29,8 +29,8 @@ CHOSEN = 128  # tokens chosen at once: 128 rows of 5,000 logits are 2.5 MB
 class SequenceDraw:
     """One play of a sequence model on a batch; each field is computed when first read, and kept.
 
-    Fields: x (B, T) tokens, c (B,) or None, log_likelihood (B,) nats, fake (B, T) tokens without gradient, fake_tokens
-    (B, T) log-probabilities of the fake's tokens, with gradient, 0 after its end.
+    Fields: x (B, T) tokens, c (B,) or None, log_likelihood (B,) nats, fake (B, T) tokens without gradient, choices (B, T)
+    log-probabilities of the fake's tokens, with gradient, 0 after its end, made (B, T) which of them count.
     """
 
     def __init__(self, model: SequenceModel, x: Tensor, c: Tensor | None, noise: Noise) -> None:
@@ -45,8 +45,12 @@ class SequenceDraw:
         return self.model.write(self.uniform("fake"))
 
     @cached_property
-    def fake_tokens(self) -> Tensor:
+    def choices(self) -> Tensor:
         return self.model.token_log_probs(self.fake)
+
+    @cached_property
+    def made(self) -> Tensor:
+        return self.model.alive(self.fake)
 
     def uniform(self, name: str, *more: int) -> Tensor:
         """(B, ..., T) numbers in [0, 1) from the named stream."""

@@ -3,23 +3,26 @@
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
+from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
 from amalgan.objectives.policy import (
     Judge,
     Likelihood,
     PolicyGradient,
-    Reinforce,
     judge,
     likelihood,
     policy_gradient,
     reinforce,
+    reward,
 )
 
 __all__ = [
     "GAMES",
     "KL",
+    "REWARDS",
     "Adversarial",
     "Equilibrium",
+    "Imitation",
     "ImportanceWeighted",
     "Judge",
     "Likelihood",
@@ -28,7 +31,6 @@ __all__ = [
     "OneCentred",
     "PolicyGradient",
     "Reconstruction",
-    "Reinforce",
     "Scaled",
     "Similarity",
     "Sum",
@@ -36,14 +38,17 @@ __all__ = [
     "Verdict",
     "ZeroCentred",
     "ae",
+    "cloning",
     "cyclic",
     "decay",
     "gan",
+    "imitation",
     "importance_weighted",
     "judge",
     "likelihood",
     "policy_gradient",
     "reinforce",
+    "reward",
     "vae",
     "warm_up",
 ]

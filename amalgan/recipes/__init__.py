@@ -7,6 +7,8 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     vae       reconstruction + beta KL
     gan       a game
     vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
+    cloning   likelihood of demonstrated actions     of a policy
+    gail      cloning, then imitation                against a judge of what is seen and done
     mle       likelihood                             of sequences of tokens
     seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
     line      a discriminator alone                  of edges against pairs of vertices drawn uniformly
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from amalgan import modalities, signatures
 from amalgan.errors import UsageError
+from amalgan.recipes.control import cloning, gail
 from amalgan.recipes.graphs import graphgan, line
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
 from amalgan.recipes.text import mle, seqgan
@@ -36,6 +39,8 @@ __all__ = [
     "Game",
     "ae",
     "check",
+    "cloning",
+    "gail",
     "gan",
     "graphgan",
     "line",
@@ -52,6 +57,7 @@ KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that th
     "images": (ae, vae, gan, vaegan),
     "text": (mle, seqgan),
     "edges": (line, graphgan),
+    "control": (cloning, gail),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
 TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
@@ -74,6 +80,15 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "rollouts": (1, 1000),
     "follow": (0, 0.999),
     "likelihood": (0, 1e6),
+    "cloned": (0, 0.99),
+    "episodes": (1, 10_000),
+    "epochs": (1, 100),
+    "parts": (1, 1000),
+    "reach": (1e-3, 10),
+    "discount": (0, 0.9999),
+    "trace": (0, 1),
+    "entropy": (0, 1e3),
+    "value_lr": (1e-8, 10),
     "pretrain": (0.01, 0.98),
     "judging": (0.01, 0.98),
     "policy_lr": (1e-8, 10),

@@ -92,7 +92,7 @@ def test_walks_do_not_depend_on_how_many_trees_are_at_hand() -> None:
     assert kept.trees.kept and not grown.trees.kept and grown.trees.at_once == 3
     edges = torch.tensor(EDGES).repeat(5, 1)
     one, other = (made.draw(edges, None, Noise(2)) for made in (kept, grown))
-    assert torch.equal(one.fake, other.fake) and torch.equal(one.fake_log_prob, other.fake_log_prob)
+    assert torch.equal(one.fake, other.fake) and torch.equal(one.choices, other.choices)
 
 
 def test_walks_follow_graph_softmax() -> None:
@@ -164,7 +164,7 @@ def test_reinforce_has_the_gradient_of_the_expected_payment() -> None:
     made = model(seed=5)
     edges = torch.tensor(EDGES).repeat(4000, 1)
     turn = Turn(made.draw(edges, None, Noise(0)), "generator")
-    loss, reward = o.Reinforce().losses(turn)
+    loss, reward = o.reinforce().losses(turn)
     (estimate,) = torch.autograd.grad(loss.value, made.generator.vectors.weight)
     roots = torch.cat([torch.tensor(EDGES).flatten()])
     pairs = torch.stack([roots.repeat_interleave(10), torch.arange(10).repeat(len(roots))], 1)
@@ -181,20 +181,20 @@ def test_reinforce_has_the_gradient_of_the_expected_payment() -> None:
 def test_reinforce_by_hand(baseline: str) -> None:
     made = model(seed=2)
     draw = made.draw(torch.tensor(EDGES), None, Noise(1))
-    loss, _ = o.Reinforce("minimax", baseline).losses(Turn(draw, "generator"))
+    loss, _ = o.reinforce("minimax", baseline).losses(Turn(draw, "generator"))
     paid = torch.log1p(made.discriminator(draw.fake)[0].exp()).detach()
     usual = paid.mean() if baseline == "mean" else 0.0
     assert torch.allclose(loss.value, -(made.log_prob(draw.fake) * (paid - usual)).mean(), atol=1e-6)
-    assert loss.moves == ("generator",) and not list(o.Reinforce().losses(Turn(draw, "discriminator")))
+    assert loss.moves == ("generator",) and not list(o.reinforce().losses(Turn(draw, "discriminator")))
     loss.value.backward()
     assert made.discriminator.vectors.weight.grad is None
 
 
 def test_games_that_look_at_real_data_pay_nobody() -> None:
     with pytest.raises(UsageError, match="minimax, non-saturating, least-squares, wasserstein, hinge$"):
-        o.Reinforce("relativistic")
+        o.reinforce("relativistic")
     with pytest.raises(UsageError, match="none, mean"):
-        o.Reinforce(baseline="median")
+        o.reinforce(baseline="median")
 
 
 def test_a_draw_holds_the_same_edges_from_either_end_and_other_vertices() -> None:

@@ -23,6 +23,8 @@ from amalgan.training import Plan, Trainer, distributed
 SPEC, STEPS = Spec("images", (3, 8, 8)), 10
 TEXT = Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True})
 KARATE = graphs.open("karate")
+MASS = {"environment": "point-mass", "horizon": 8, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
+CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
 
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,6 +36,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.3, "rollouts": 2, "critic_steps": 2, "dropout": 0.0}),
     "line": ("line", {}),
     "graphgan": ("graphgan", {"negatives": "mixed", "start": "random", "lr": 1e-2}),
+    "gail": ("gail", {"cloned": 0.3, "episodes": 4, "critic_steps": 2}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
 }
 
@@ -43,20 +46,24 @@ def plan(name: str) -> Plan:
     recipe, arguments = RUNS[name]
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
-    made = recipes.plan(recipe, spec(name), {**small, **arguments})
+    made = recipes.plan(recipe, spec_of(name), {**small, **arguments})
     return replace(made, precision="fp32")
 
 
-def spec(name: str) -> Spec:
-    return next(s for s in (SPEC, TEXT, KARATE.spec) if s.modality in recipes.modality(RUNS[name][0]).names)
+def spec_of(name: str) -> Spec:
+    return next(
+        spec for spec in (SPEC, TEXT, KARATE.spec, CONTROL) if spec.modality in recipes.modality(RUNS[name][0]).names
+    )
 
 
 def train(name: str) -> dict[str, torch.Tensor]:
     source = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8)
-    if spec(name) is TEXT:
+    if spec_of(name) is CONTROL:
+        x = torch.randn(30, *CONTROL.shape, generator=source)
+    if spec_of(name) is TEXT:
         x = torch.randint(0, 7, (30, *TEXT.shape), generator=source)
-    if spec(name) is KARATE.spec:
+    if spec_of(name) is KARATE.spec:
         x = KARATE.train.tensor()
     trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
     for _ in trainer.run():
