@@ -14,11 +14,12 @@ from __future__ import annotations
 from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.images import Images
+from amalgan.modalities.series import Series
 from amalgan.modalities.text import Text
 
 __all__ = ["ALL", "Meaning", "Modality", "Page", "Question", "of"]
 
-ALL: tuple[Modality, ...] = (Images(), Text())
+ALL: tuple[Modality, ...] = (Images(), Text(), Series())
 
 
 def of(name: str) -> Modality:

@@ -9,6 +9,8 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
     mle       likelihood                             of sequences of tokens
     seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
+    rvae, rgan, rvaegan                              the same sums of recurrent networks, of time series
+    timegan   embedding, supervision, then a game    between codes of time series
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from amalgan import modalities, signatures
 from amalgan.errors import UsageError
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
+from amalgan.recipes.series import rgan, rvae, rvaegan
 from amalgan.recipes.text import mle, seqgan
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ __all__ = [
     "modality",
     "parameters",
     "plan",
+    "rgan",
+    "rvae",
+    "rvaegan",
     "seqgan",
     "vae",
     "vaegan",
@@ -46,12 +52,14 @@ __all__ = [
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
     "images": (ae, vae, gan, vaegan),
     "text": (mle, seqgan),
+    "series": (rvae, rgan, rvaegan),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
 TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
 
 RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
     "latent": (1, 4096),
+    "whole": (0, 4096),
     "width": (1, 4096),
     "beta": (0, 1e6),
     "free_bits": (0, 1e3),

@@ -1,0 +1,160 @@
+"""Recipes of time series: the recurrent VAE, GAN and VAE-GAN, sums of the same terms as of images, and TimeGAN."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from amalgan.recipes.images import Game, LikelihoodName, likelihood_named, penalties, plan_of, total
+
+if TYPE_CHECKING:
+    from amalgan.data import Spec
+    from amalgan.training import Plan
+
+
+def rvae(
+    spec: Spec,
+    *,
+    latent: int = 16,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    width: int = 64,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.001,
+    lr: float = 2e-3,
+    batch: int = 64,
+    ema: float = 0.99,
+) -> Plan:
+    """Recurrent VAE: one code for a window, read by one LSTM and told to every step of another (Fabius and van Amersfoort 2015).
+
+    Arguments:
+        latent: dimensions of the code, >= 1.
+        beta: weight of the KL, >= 0; 1 is the evidence lower bound.
+        free_bits: nats per latent dimension that cost nothing, >= 0.
+        width: units of each LSTM, >= 1.
+        likelihood: how the decoder's output is read.
+        variance: of one value, for the gaussian likelihood (squared shares of a column's range); the scale for laplace.
+        lr: Adam's step size.
+        batch: windows per step.
+        ema: decay of the moving average of the weights, in [0, 1); 0 for none.
+    """
+    from amalgan import objectives as o
+
+    model = _model(spec, latent, width, likelihood=likelihood, variance=variance, encoder=True)
+    return plan_of(model, [(o.vae(beta, free_bits), 1.0)], lr, batch, ema)
+
+
+def rgan(
+    spec: Spec,
+    *,
+    latent: int = 4,
+    whole: int = 8,
+    game: Game = "relativistic",
+    r1: float = 1e-3,
+    r2: float = 1e-3,
+    gradient_penalty: float = 0.0,
+    lazy: int = 8,
+    critic_steps: int = 1,
+    width: int = 64,
+    lr: float = 2e-3,
+    batch: int = 64,
+    ema: float = 0.99,
+) -> Plan:
+    """Recurrent GAN: noise at every step, a verdict at every step, losses averaged over steps (Esteban et al. 2017).
+
+    Of labelled data it is RCGAN: the label, too, reaches generator and discriminator at every step.
+
+    Arguments:
+        latent: numbers of noise that one step alone is told, >= 1.
+        whole: numbers of noise that every step is told, >= 0; 0 as in the paper.
+        game: what the two players minimise.
+        r1: strength of the slope penalty at the data, >= 0; 0 for none.
+        r2: strength of the slope penalty at the samples, >= 0; 0 for none.
+        gradient_penalty: strength of the one-centred penalty between data and samples (10 for WGAN-GP); 0 for none.
+        lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        critic_steps: turns of the discriminator per step, >= 1.
+        width: units of each LSTM, >= 1.
+        lr: Adam's step size.
+        batch: windows per step.
+        ema: decay of the generator's moving average, in [0, 1); 0 for none.
+    """
+    from amalgan import objectives as o
+
+    model = _model(spec, whole, width, fresh=latent, discriminator=True, labelled=bool(spec.classes))
+    terms = total(o.gan(game), *penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
+    return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
+
+
+def rvaegan(
+    spec: Spec,
+    *,
+    latent: int = 16,
+    beta: float = 1.0,
+    lam: float = 0.1,
+    game: Game = "relativistic",
+    r1: float = 1e-3,
+    r2: float = 1e-3,
+    gradient_penalty: float = 0.0,
+    lazy: int = 8,
+    critic_steps: int = 1,
+    width: int = 64,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.001,
+    lr: float = 2e-3,
+    batch: int = 64,
+    ema: float = 0.99,
+) -> Plan:
+    """Recurrent VAE-GAN: rvae(beta) + lam * rgan(game), the game played on reconstructions.
+
+    Arguments:
+        latent: dimensions of the code, >= 1.
+        beta: weight of the KL, >= 0.
+        lam: weight of the game, per value of a window; >= 0, and 0 only watches.
+        game: what the two players minimise.
+        r1: strength of the slope penalty at the data, >= 0; 0 for none.
+        r2: strength of the slope penalty at the reconstructions, >= 0; 0 for none.
+        gradient_penalty: strength of the one-centred penalty between data and reconstructions; 0 for none.
+        lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        critic_steps: turns of the discriminator per step, >= 1.
+        width: units of each LSTM, >= 1.
+        likelihood: how the decoder's output is read.
+        variance: of one value, for the gaussian likelihood (squared shares of a column's range); the scale for laplace.
+        lr: Adam's step size.
+        batch: windows per step.
+        ema: decay of the moving average of encoder and decoder, in [0, 1); 0 for none.
+    """
+    from amalgan import objectives as o
+
+    model = _model(spec, latent, width, likelihood=likelihood, variance=variance, encoder=True, discriminator=True)
+    fakes = ("reconstruction",)
+    played = total(o.gan(game, fakes, ("encoder", "decoder")), *penalties(r1, r2, gradient_penalty, lazy, fakes))
+    mixed = o.vae(beta) + lam * math.prod(spec.shape) * played
+    return plan_of(model, [(mixed, 1.0)], lr, batch, ema, critic_steps)
+
+
+def _model(
+    spec: Spec,
+    whole: int,
+    width: int,
+    fresh: int = 0,
+    likelihood: LikelihoodName = "gaussian",
+    variance: float = 0.001,
+    encoder: bool = False,
+    discriminator: bool = False,
+    labelled: bool = False,
+) -> Any:
+    """A model whose code is `whole` numbers for a window and `fresh` ones for each of its steps."""
+    from amalgan.models import LatentModel
+    from amalgan.models.labelled import LabelledModel
+    from amalgan.models.posteriors import GaussianPosterior
+    from amalgan.networks import series
+
+    reads, classes = likelihood_named(likelihood, variance, squash=True), len(spec.classes) if labelled else 0
+    return (LabelledModel if labelled else LatentModel)(
+        spec,
+        whole + spec.shape[0] * fresh,
+        reads,
+        decoder=series.Decoder(spec.shape, whole, width, fresh, reads.factor, classes),
+        encoder=series.Encoder(spec.shape, GaussianPosterior.factor * whole, width) if encoder else None,
+        discriminator=series.Discriminator(spec.shape, width, classes) if discriminator else None,
+    )
