@@ -32,7 +32,11 @@ VARIANTS = {
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
     "mle": ("mle", {}),
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.2, "rollouts": 2, "critic_steps": 2, "follow": 0.5}),
+    "rvaegan": ("rvaegan", {}),
+    "rgan": ("rgan", {"critic_steps": 2}),
+    "timegan": ("timegan", {"embedding": 0.2, "supervision": 0.2}),
 }
+SOURCES = {"images": "digits", "text": "oracle:V=20,T=5", "series": "sines:T=6,D=2,K=2,N=60"}
 
 
 def stop_at(step: int) -> Any:
@@ -60,7 +64,7 @@ def equal(one: Path, other: Path) -> bool:
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
     recipe, arguments = VARIANTS[variant]
     settings = {k: v for k, v in {**SMALL, **arguments}.items() if k in recipes.parameters(recipe)}
-    data = "digits" if "images" in recipes.modality(recipe).names else "oracle:V=20,T=5"
+    data = SOURCES[recipes.modality(recipe).names[0]]
     whole = amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "whole", **settings)
     with pytest.raises(runs.Interrupted) as stopped:
         amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)

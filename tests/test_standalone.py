@@ -46,8 +46,15 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     ),
     "mle": ("mle", {}, set()),
     "seqgan": ("seqgan", {}, {"reader", "baseline", "follow", "likelihood"}),
+    "rvae": ("rvae", {}, {"likelihood", "free_bits"}),
+    "rgan": ("rgan", {}, {"game", "gradient_penalty", "critic_steps"}),
+    "rvaegan": ("rvaegan", {}, {"game", "gradient_penalty", "critic_steps", "likelihood"}),
+    "timegan": ("timegan", {}, {"layers"}),
 }
-TEXT = {page for page, (recipe, _, _) in TWINS.items() if "text" in recipes.modality(recipe).names}
+TEXT, SERIES = (
+    {page for page, (recipe, _, _) in TWINS.items() if kind in recipes.modality(recipe).names}
+    for kind in ("text", "series")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +78,8 @@ def by_library(x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[st
     spec = Spec("images", tuple(x.shape[1:]))
     if x.dtype == torch.int64:
         spec = Spec("text", tuple(x.shape[1:]), (), {"units": "words", "symbols": [*map(str, range(7))], "ends": True})
+    if x.is_floating_point():
+        spec = Spec("series", tuple(x.shape[1:]), (), {"changes": x.diff(dim=1).std((0, 1)).tolist()})
     plan = recipes.plan(recipe, spec, arguments)
     trainer = Trainer(replace(plan, precision="fp32"), Split(x, None), steps, seed)
     for _ in trainer.run():
@@ -105,11 +114,24 @@ def lines(count: int, length: int) -> Tensor:
     return torch.randint(0, 7, (count, length), generator=torch.Generator().manual_seed(1))
 
 
+def windows(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random walks (N, T, D) in [0, 1]."""
+    walk = torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    return torch.sigmoid(walk / 2)
+
+
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
-    *((page, shape, small) for page in TWINS.keys() - TEXT for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))),
+    *(
+        (page, shape, small)
+        for page in TWINS.keys() - TEXT - SERIES
+        for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
+    ),
     ("mle", (5,), {}),
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
+    *((page, (7, 2), small) for page in SERIES for small in ({}, SMALL)),
+    ("rgan", (5, 1), {"whole": 0, "batch": 8, "changes": False, "r1": 0.1, "r2": 0.1, "lazy": 2}),
+    ("timegan", (6, 3), {"embedding": 0.4, "supervision": 0.3, "generator_steps": 1, "rest": 1.5, "batch": 8}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
 ]
 
@@ -119,7 +141,8 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     recipe, fixed, _ = TWINS[page]
     # the library judges all completions in one batch, whose size decides how products round
     close = torch.equal if page != "seqgan" else partial(torch.allclose, rtol=0, atol=1e-6)
-    x = lines(100, *shape) if page in TEXT else images(100, shape)  # epochs end within the run, and within a batch
+    x = lines(100, *shape) if page in TEXT else windows(100, shape) if page in SERIES else images(100, shape)
+    # epochs end within the run, and within a batch
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})
@@ -159,6 +182,7 @@ def test_a_page_is_plain(page: str) -> None:
     text = (PAGES / f"{page}.py").read_text()
     lines = [line.strip() for line in text.splitlines() if "import" in line and "amalgan" in line]
     shown = "from amalgan.data.text import open, tell" if page in TEXT else "from amalgan.data import open, show"
+    shown = "from amalgan.data.series import in_units, open" if page in SERIES else shown
     assert lines == ["from amalgan.noise import generator, key", shown]
 
 
@@ -167,9 +191,13 @@ def test_a_page_is_plain(page: str) -> None:
 def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
     out = tmp_path / "picture.png"
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
-    own = ["--data", str(tmp_path / "lines.txt")] if page in TEXT else ["--data", "digits", "--out", str(out)]
+    bundled = "sines" if page in SERIES else "digits"
+    own = ["--data", str(tmp_path / "lines.txt")] if page in TEXT else ["--data", bundled, "--out", str(out)]
     command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12", *own]
     environment = {**os.environ, "PYTHONPATH": str(PAGES.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= 10 if page in TEXT else out.read_bytes().startswith(b"\x89PNG")
+    if page in TEXT:
+        assert len(done.stdout.splitlines()) >= 10
+    else:
+        assert out.read_bytes().startswith(b"window,step,x\n0,0," if page in SERIES else b"\x89PNG")

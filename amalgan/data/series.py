@@ -355,6 +355,8 @@ def divided(
     if spec is None:
         rows = np.concatenate([values[p.start : p.stop] for p in pieces if p.side == TRAIN])
         details = {"names": kept, "low": rows.min(0).tolist(), "high": rows.max(0).tolist()}
+        steps = np.concatenate([np.diff(values[p.start : p.stop], axis=0) for p in pieces if p.side == TRAIN])
+        details["changes"] = (np.maximum(steps.std(0), 1e-9) / (rows.max(0) - rows.min(0))).tolist()
         labels = () if table.label is None else tuple(sorted(set(table.label.tolist()) - {""}, key=_natural))
         spec = Spec("series", (window, len(kept)), labels, details)
     low, high = (np.array(spec.details[bound]) for bound in ("low", "high"))

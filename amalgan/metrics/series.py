@@ -137,8 +137,12 @@ def autocorrelation_difference(x: Tensor, y: Tensor) -> float:
 
 
 def correlation_difference(x: Tensor, y: Tensor) -> float:
-    """Mean absolute difference, over pairs of columns, of the correlations of rows of x (N, T, D) and y (M, T, D)."""
-    some, others = (torch.corrcoef(rows_.double().flatten(0, 1).T).nan_to_num(0) for rows_ in (x, y))
+    """Mean absolute difference, over pairs of columns, of the correlations of rows of x (N, T, D) and y (M, T, D).
+
+    Each window's own mean is taken off first, as for autocorrelations.
+    """
+    centred = (z.double() - z.double().mean(1, keepdim=True) for z in (x, y))
+    some, others = (torch.corrcoef(z.flatten(0, 1).T).nan_to_num(0) for z in centred)
     upper = torch.triu_indices(len(some), len(some), 1)
     return float((some - others).abs()[upper[0], upper[1]].mean())
 
@@ -227,9 +231,8 @@ class BlockBootstrap:
 
 
 def shuffled(x: Tensor) -> Tensor:
-    """The trivial model: the rows of each window (N, T, D) in random order."""
-    order = torch.rand(x.shape[:2], generator=generator("shuffled")).argsort(1)
-    return x.gather(1, order[:, :, None].expand_as(x))
+    """The trivial model: the values of each window (N, T, D) in random order, column by column."""
+    return x.gather(1, torch.rand(x.shape, generator=generator("shuffled")).argsort(1))
 
 
 def baselines(x: Tensor, independent: int | None = None) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Series(Modality):
         "Reconstruction is judged by the mean absolute error. Sampling is judged by the discriminative score and by the "
         "error of a predictor that learned from samples; differences of correlations are told beside them.",
         "The floor is what training windows score in the place of samples; the ceiling what needs no model: the mean "
-        "window for reconstructions, training windows with their rows in random order for samples, and for the predictor "
+        "window for reconstructions, training windows with their values in random order for samples, and for the predictor "
         "that nothing changes. Two baselines are told beside the scores: a vector autoregression and a block bootstrap.",
     )
 

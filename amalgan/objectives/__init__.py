@@ -5,6 +5,7 @@ from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict,
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
 from amalgan.objectives.policy import Judge, Likelihood, PolicyGradient, judge, likelihood, policy_gradient
+from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
 
 __all__ = [
     "GAMES",
@@ -15,13 +16,17 @@ __all__ = [
     "Judge",
     "Likelihood",
     "Loss",
+    "Moments",
     "Objective",
     "OneCentred",
     "PolicyGradient",
     "Reconstruction",
+    "Recovery",
+    "Rest",
     "Scaled",
     "Similarity",
     "Sum",
+    "Supervision",
     "Turn",
     "Verdict",
     "ZeroCentred",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from amalgan import modalities, signatures
 from amalgan.errors import UsageError
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
-from amalgan.recipes.series import rgan, rvae, rvaegan
+from amalgan.recipes.series import rgan, rvae, rvaegan, timegan
 from amalgan.recipes.text import mle, seqgan
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ __all__ = [
     "rvae",
     "rvaegan",
     "seqgan",
+    "timegan",
     "vae",
     "vaegan",
 ]
@@ -52,7 +53,7 @@ __all__ = [
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
     "images": (ae, vae, gan, vaegan),
     "text": (mle, seqgan),
-    "series": (rvae, rgan, rvaegan),
+    "series": (rvae, rgan, rvaegan, timegan),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
 TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
@@ -78,6 +79,13 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "likelihood": (0, 1e6),
     "pretrain": (0.01, 0.98),
     "judging": (0.01, 0.98),
+    "layers": (1, 10),
+    "embedding": (0.01, 0.98),
+    "supervision": (0.01, 0.98),
+    "supervised": (0, 1e6),
+    "moments": (0, 1e6),
+    "rest": (0, 1e3),
+    "generator_steps": (1, 100),
     "policy_lr": (1e-8, 10),
     "critic_lr": (1e-8, 10),
     "lr": (1e-8, 10),

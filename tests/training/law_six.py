@@ -22,7 +22,7 @@ from amalgan.training import Plan, Trainer, distributed
 
 SPEC, STEPS = Spec("images", (3, 8, 8)), 10
 TEXT = Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True})
-
+SERIES = Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]})
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
@@ -32,6 +32,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "mle": ("mle", {}),
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.3, "rollouts": 2, "critic_steps": 2, "dropout": 0.0}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
+    "rgan": ("rgan", {"game": "non-saturating", "gradient_penalty": 1.0, "r1": 0.0}),
+    "timegan": ("timegan", {"embedding": 0.3, "supervision": 0.2, "rest": 0.5}),
 }
 
 
@@ -40,20 +42,22 @@ def plan(name: str) -> Plan:
     recipe, arguments = RUNS[name]
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
-    made = recipes.plan(recipe, TEXT if is_text(name) else SPEC, {**small, **arguments})
+    made = recipes.plan(recipe, {"images": SPEC, "text": TEXT, "series": SERIES}[kind(name)], {**small, **arguments})
     return replace(made, precision="fp32")
 
 
-def is_text(name: str) -> bool:
-    return "text" in recipes.modality(RUNS[name][0]).names
+def kind(name: str) -> str:
+    return recipes.modality(RUNS[name][0]).names[0]
 
 
 def train(name: str) -> dict[str, torch.Tensor]:
     source = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8)
-    if is_text(name):
+    x, c = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8), None
+    if kind(name) == "text":
         x = torch.randint(0, 7, (30, *TEXT.shape), generator=source)
-    trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
+    elif kind(name) == "series":
+        x, c = torch.rand(30, *SERIES.shape, generator=source), torch.arange(30) % 2
+    trainer = Trainer(plan(name), Split(x, c), STEPS, seed=4)
     for _ in trainer.run():
         pass
     trainer.check()
