@@ -1,13 +1,14 @@
 """The recurrent GAN on one page: noise at every step, a verdict at every step (Esteban et al. 2017, RGAN).
 
     fake = m(z), z ~ N(0, I)            decoder: an LSTM; a step reads numbers of its own, and some that all steps read
-    D_t(x)                              discriminator: an LSTM over rows and their changes, a logit at every step, high for real
+    D_t(x)                              discriminator: an LSTM over rows and changes, a logit at every step, high for real
 
     L_D = mean_t s(D_t(fake) - D_t(x)) + 1/2 (r1 |grad_x mean_t D_t(x)|^2 + r2 |grad mean_t D_t(fake)|^2)
     L_G = mean_t s(D_t(x) - D_t(fake)),    s(a) = log(1 + e^a)
 
 The game is relativistic (Jolicoeur-Martineau 2019); the paper's is s(-D_t(x)) + s(D_t(fake)) against s(-D_t(fake)). The
-penalties act on every 8th step, 8 times as strong, and count slopes in typical changes of x. With labels, c joins what m and D read at every step: RCGAN.
+penalties act on every 8th step, 8 times as strong, and count slopes in typical changes of x from step to step. With
+labels, c joins what m and D read at every step: RCGAN.
 
     python standalone/rgan.py --data sines --steps 1000          (or --data table.csv)
 
@@ -42,7 +43,7 @@ class Steps(nn.Module):
 
 
 def networks(
-    shape: tuple[int, int], latent: int = 4, whole: int = 8, width: int = 64, changes: bool = True
+    shape: tuple[int, int], latent: int = 4, whole: int = 8, width: int = 48, changes: bool = True
 ) -> dict[str, Steps]:
     """The networks by name, in the order in which they are initialised."""
     judge = (1 + changes) * shape[1]
@@ -60,7 +61,7 @@ def batches(count: int, batch: int, seed: int) -> Iterator[Tensor]:
 
 
 def decode(decoder: Steps, z: Tensor, steps: int, whole: int) -> Tensor:
-    """Windows (B, T, D) in [0, 1]: the first `whole` numbers of z are told to every step, the others to one step each."""
+    """Windows (B, T, D) in [0, 1]: `whole` numbers of z are told to every step, the others to one each."""
     every, own = z[:, None, :whole].expand(-1, steps, -1), z[:, whole:].reshape(len(z), steps, -1)
     return torch.sigmoid(decoder(torch.cat([every, own], 2))[0])
 
@@ -84,7 +85,7 @@ def train(
     x_all: Tensor,
     steps: int,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = 32,
     *,
     latent: int = 4,
     whole: int = 8,
@@ -92,8 +93,8 @@ def train(
     r2: float = 2e-3,
     lazy: int = 8,
     changes: bool = True,
-    width: int = 64,
-    lr: float = 2e-3,
+    width: int = 48,
+    lr: float = 3e-3,
     ema: float = 0.99,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on windows (N, T, D) in [0, 1]."""

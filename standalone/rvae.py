@@ -39,7 +39,7 @@ class Steps(nn.Module):
         return self.out(hidden), hidden
 
 
-def networks(shape: tuple[int, int], latent: int = 16, width: int = 64) -> dict[str, Steps]:
+def networks(shape: tuple[int, int], latent: int = 16, width: int = 48) -> dict[str, Steps]:
     """The networks by name, in the order in which they are initialised."""
     return {"decoder": Steps(latent, shape[1], width), "encoder": Steps(shape[1], 2 * latent, width)}
 
@@ -55,8 +55,8 @@ def batches(count: int, batch: int, seed: int) -> Iterator[Tensor]:
 
 
 def decode(decoder: Steps, z: Tensor, steps: int) -> Tensor:
-    """Windows (B, T, D) in [0, 1]: the code z (B, d) is told to every step."""
-    return torch.sigmoid(decoder(z[:, None].expand(-1, steps, -1))[0])
+    """Windows (B, T, D) before the logistic: the code z (B, d) is told to every step."""
+    return decoder(z[:, None].expand(-1, steps, -1))[0]
 
 
 def code(encoder: Steps, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,13 +69,13 @@ def train(
     x_all: Tensor,
     steps: int,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = 32,
     *,
     latent: int = 16,
     beta: float = 1.0,
-    width: int = 64,
+    width: int = 48,
     variance: float = 0.001,
-    lr: float = 2e-3,
+    lr: float = 3e-3,
     ema: float = 0.99,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on windows (N, T, D) in [0, 1]."""
@@ -91,9 +91,9 @@ def train(
         x = x_all[index]
         mu, log_variance = code(encoder, x)
         z = mu + torch.exp(0.5 * log_variance) * torch.randn(mu.shape, generator=generator(seed, "posterior", step))
-        m = decode(decoder, z, shape[0])
+        raw = decode(decoder, z, shape[0])
         constant = x[0].numel() * 0.5 * math.log(2 * math.pi * variance)
-        log_p = -((x - m) ** 2 / (2 * variance)).flatten(1).sum(1) - constant
+        log_p = -((x - torch.sigmoid(raw)) ** 2 / (2 * variance)).flatten(1).sum(1) - constant
         kl = 0.5 * (mu**2 + torch.exp(log_variance) - 1 - log_variance)
         loss = -log_p.mean() + beta * kl.mean(0).sum()
         optimiser.zero_grad()
@@ -111,7 +111,8 @@ def sample(state: dict[str, Tensor], shape: tuple[int, int], n: int, seed: int =
     """n windows (n, T, D), z ~ N(0, I), from the averaged decoder."""
     decoder = networks(shape)["decoder"]
     decoder.load_state_dict({k: state[f"average.decoder.{k}"] for k in decoder.state_dict()})
-    return decode(decoder, torch.randn(n, decoder.lstm.input_size, generator=generator(seed, "picture")), shape[0])
+    z = torch.randn(n, decoder.lstm.input_size, generator=generator(seed, "picture"))
+    return torch.sigmoid(decode(decoder, z, shape[0]))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     q(z|x) = N(mu(x), sigma(x)^2)       encoder: an LSTM, mu and sigma from its last state       p(z) = N(0, I)
     p(x|z) = N(m(z), v)                 decoder: an LSTM that reads z at every step; m(z) in [0, 1], v fixed
-    D_t(x)                              discriminator: an LSTM over rows and their changes, a logit at every step, high for real
+    D_t(x)                              discriminator: an LSTM over rows and changes, a logit at every step, high for real
 
     L_VAE = -log p(x|z) + beta KL(q(z|x) || p(z)),    z ~ q(z|x)                                    nats per window
     L_GAN = mean_t s(D_t(x) - D_t(m)),    s(a) = log(1 + e^a),    m = m(z) the reconstruction
@@ -45,7 +45,7 @@ class Steps(nn.Module):
         return self.out(hidden), hidden
 
 
-def networks(shape: tuple[int, int], latent: int = 16, width: int = 64, changes: bool = True) -> dict[str, Steps]:
+def networks(shape: tuple[int, int], latent: int = 16, width: int = 48, changes: bool = True) -> dict[str, Steps]:
     """The networks by name, in the order in which they are initialised."""
     return {
         "decoder": Steps(latent, shape[1], width),
@@ -65,8 +65,8 @@ def batches(count: int, batch: int, seed: int) -> Iterator[Tensor]:
 
 
 def decode(decoder: Steps, z: Tensor, steps: int) -> Tensor:
-    """Windows (B, T, D) in [0, 1]: the code z (B, d) is told to every step."""
-    return torch.sigmoid(decoder(z[:, None].expand(-1, steps, -1))[0])
+    """Windows (B, T, D) before the logistic: the code z (B, d) is told to every step."""
+    return decoder(z[:, None].expand(-1, steps, -1))[0]
 
 
 def code(encoder: Steps, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ def train(
     x_all: Tensor,
     steps: int,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = 32,
     *,
     latent: int = 16,
     beta: float = 1.0,
@@ -103,9 +103,9 @@ def train(
     r2: float = 2e-3,
     lazy: int = 8,
     changes: bool = True,
-    width: int = 64,
+    width: int = 48,
     variance: float = 0.001,
-    lr: float = 2e-3,
+    lr: float = 3e-3,
     ema: float = 0.99,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on windows (N, T, D) in [0, 1]."""
@@ -126,10 +126,11 @@ def train(
         x = x_all[index]
         mu, log_variance = code(encoder, x)
         z = mu + torch.exp(0.5 * log_variance) * torch.randn(mu.shape, generator=generator(seed, "posterior", step))
-        reconstruction = decode(decoder, z, shape[0])
+        raw = decode(decoder, z, shape[0])
         constant = x[0].numel() * 0.5 * math.log(2 * math.pi * variance)
-        log_p = -((x - reconstruction) ** 2 / (2 * variance)).flatten(1).sum(1) - constant
+        log_p = -((x - torch.sigmoid(raw)) ** 2 / (2 * variance)).flatten(1).sum(1) - constant
         kl = 0.5 * (mu**2 + torch.exp(log_variance) - 1 - log_variance)
+        reconstruction = torch.sigmoid(raw)
 
         # the discriminator's turn: reconstructions are cut from the networks that made them
         both = torch.cat([x, reconstruction.detach()]).requires_grad_()
@@ -163,7 +164,8 @@ def sample(state: dict[str, Tensor], shape: tuple[int, int], n: int, seed: int =
     """n windows (n, T, D), z ~ N(0, I), from the averaged decoder."""
     decoder = networks(shape)["decoder"]
     decoder.load_state_dict({k: state[f"average.decoder.{k}"] for k in decoder.state_dict()})
-    return decode(decoder, torch.randn(n, decoder.lstm.input_size, generator=generator(seed, "picture")), shape[0])
+    z = torch.randn(n, decoder.lstm.input_size, generator=generator(seed, "picture"))
+    return torch.sigmoid(decode(decoder, z, shape[0]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@
        10 R            0.1 S^2 beside it, which moves e                                        moves e and r
        L_D             mean_t s(-D_t(h)) + mean over both fakes of mean_t s(D_t), unless it is below 0.15
 
-Stages 1, 2 and 3 take shares of the steps; g, s, e and r have two turns a step, D has one.
+Stages 1, 2 and 3 take shares of the steps; each network has one turn a step (the paper's code has two of g, s, e and r).
 
     python standalone/timegan.py --data sines --steps 1000          (or --data table.csv)
 
@@ -45,7 +45,7 @@ class Steps(nn.Module):
         return self.out(self.lstm(x)[0])
 
 
-def networks(shape: tuple[int, int], latent: int = 12, width: int = 48) -> dict[str, Steps]:
+def networks(shape: tuple[int, int], latent: int = 12, width: int = 32) -> dict[str, Steps]:
     """The networks by name, in the order in which they are initialised."""
     return {
         "recovery": Steps(latent, shape[1], width),
@@ -80,7 +80,7 @@ def train(
     x_all: Tensor,
     steps: int,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = 32,
     *,
     latent: int = 12,
     embedding: float = 0.25,
@@ -88,9 +88,9 @@ def train(
     supervised: float = 100.0,
     moments: float = 100.0,
     rest: float = 0.15,
-    generator_steps: int = 2,
-    width: int = 48,
-    lr: float = 2e-3,
+    generator_steps: int = 1,
+    width: int = 32,
+    lr: float = 3e-3,
     ema: float = 0.99,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on windows (N, T, D) in [0, 1]."""

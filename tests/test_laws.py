@@ -468,7 +468,7 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "supervised": (1.0, {}),
         "moments": (1.0, {}),
         "rest": (9.0, {}),
-        "generator_steps": (1, {}),
+        "generator_steps": (2, {}),
     },
 }
 STAGED = ("seqgan", "timegan")  # ten steps of these hold some of every stage

@@ -131,7 +131,7 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
     *((page, (7, 2), small) for page in SERIES for small in ({}, SMALL)),
     ("rgan", (5, 1), {"whole": 0, "batch": 8, "changes": False, "r1": 0.1, "r2": 0.1, "lazy": 2}),
-    ("timegan", (6, 3), {"embedding": 0.4, "supervision": 0.3, "generator_steps": 1, "rest": 1.5, "batch": 8}),
+    ("timegan", (6, 3), {"embedding": 0.4, "supervision": 0.3, "generator_steps": 2, "rest": 1.386, "batch": 8}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
 ]
 

@@ -272,7 +272,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UsageError(asked, f"it cannot be read: {error}", f"give {SOURCES}") from None
     first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = next((mark for mark in "\t;" if mark in first), ",")
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     except csv.Error as error:

@@ -1,8 +1,8 @@
 """How alike two sets of windows are, and what one is worth in place of the other.
 
-discriminative      |accuracy - 1/2| of a classifier that tells held-out windows from generated ones   (Yoon et al. 2019)
-tstr                mean absolute error, on held-out windows, of a predictor of the next row that learned from generated
-                    ones: train on synthetic, test on real                          (Esteban et al. 2017; Yoon et al. 2019)
+discriminative      |accuracy - 1/2| of a classifier of held-out windows and generated ones        (Yoon et al. 2019)
+tstr                mean absolute error, on held-out windows, of a predictor of the next row that learned from
+                    generated ones: train on synthetic, test on real              (Esteban et al. 2017; Yoon et al. 2019)
 autocorrelation     mean absolute difference of autocorrelations, over columns and lags up to half a window
 memorisation        see `amalgan.metrics.memorisation`
 
@@ -25,8 +25,8 @@ from torch.nn.functional import cross_entropy
 
 from amalgan.noise import generator, key, rows
 
-WIDTH, STEPS, BATCH, RATE = 24, 300, 128, 1e-2  # of the networks that judge
-TIMES = 2  # so many classifiers of other first weights; their accuracies are averaged
+WIDTH, STEPS, BATCH, RATE = 24, 400, 128, 1e-2  # of the networks that judge
+TIMES = 2  # classifiers of other first weights, of which the one counts that learned its examples best
 ORDERS = 8  # of the vector autoregression at most
 NEIGHBOURS = 10  # rows among which the next block of the bootstrap is drawn
 
@@ -66,32 +66,36 @@ class Predictor(Judge):
         return x + self.scale * self.verdict(self.states(x))
 
 
-def _learned(
-    make: Callable[[], nn.Module], loss: Callable[[nn.Module, Tensor], Tensor], count: int, number: int
-) -> Any:
-    """A network after STEPS steps of Adam, its step size falling to zero; `loss` is given indices (BATCH,) below count."""
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(key("judge", number))
-        network = make()
-        optimiser = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
-        for step in range(STEPS):
-            optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-            index = torch.randint(count, (BATCH,), generator=generator("judge", number, step))
-            optimiser.zero_grad()
-            loss(network, index).backward()
-            optimiser.step()
-    return network.requires_grad_(False)
+Loss = Callable[[nn.Module, Tensor], Tensor]  # of a network, on examples by their indices
+
+
+def _learned(make: Callable[[], nn.Module], loss: Loss, count: int, times: int = 1) -> Any:
+    """A network after STEPS steps of Adam on `count` examples; of `times` the one whose loss is the least on them."""
+    found = []
+    for number in range(times):
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(key("judge", number))
+            network = make()
+            optimiser = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
+            for step in range(STEPS):
+                optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+                index = torch.randint(count, (BATCH,), generator=generator("judge", number, step))
+                optimiser.zero_grad()
+                loss(network, index).backward()
+                optimiser.step()
+        network.requires_grad_(False)
+        found.append((float(loss(network, torch.arange(count))), number, network))
+    return min(found)[2]
 
 
 def accuracies(x: Tensor, c: Tensor, others: Sequence[tuple[Tensor, int | Tensor]], classes: int) -> list[float]:
     """Accuracy on each of other sets (M, T, D), with a label or labels (M,), after learning x (N, T, D) with c (N,)."""
-    right = [0.0] * len(others)
-    for number in range(TIMES):
-        make, loss = partial(Classifier, x, classes), lambda net, at: cross_entropy(net(x[at]), c[at])
-        classifier = _learned(make, loss, len(x), number)
-        for i, (other, labels) in enumerate(others):
-            right[i] += float((classifier(other).argmax(1) == labels).double().mean()) / TIMES
-    return right
+
+    def loss(classifier: nn.Module, at: Tensor) -> Tensor:
+        return cross_entropy(classifier(x[at]), c[at])
+
+    classifier = _learned(partial(Classifier, x, classes), loss, len(x), TIMES)
+    return [float((classifier(other).argmax(1) == labels).double().mean()) for other, labels in others]
 
 
 def discriminative(train: Tensor, held_out: Tensor, learned: Tensor, judged: Tensor) -> float:
@@ -111,7 +115,7 @@ def predicted(x: Tensor, real: Tensor) -> float:
     def loss(predictor: nn.Module, at: Tensor) -> Tensor:
         return ((predictor(x[at, :-1]) - x[at, 1:]) / predictor.scale).abs().mean()
 
-    predictor = _learned(partial(Predictor, x), loss, len(x), 0)
+    predictor = _learned(partial(Predictor, x), loss, len(x))
     return float((predictor(real[:, :-1]) - real[:, 1:]).abs().mean())
 
 

@@ -252,7 +252,7 @@ class Series(Modality):
         return found
 
     def evaluate(self, model: Any, data: Data, against: Reference) -> list[Row]:
-        """Reconstructions of held-out windows; n samples, from both priors where one was fitted."""
+        """Reconstructions of held-out windows; n samples, from the fitted prior where there is one."""
         import torch
 
         from amalgan.metrics.rows import Row
@@ -264,9 +264,9 @@ class Series(Modality):
             if model.has_encoder:
                 again = torch.cat([model.reconstruct(part).cpu() for part in against.held_out.split(500)])
                 found.append(("", {"reconstruction_mae": float((again - against.held_out).abs().mean())}))
-            for prior in ("fitted", "standard") if getattr(model, "fitted", None) is not None else ("standard",):
-                c = model.labels(count, 0) if hasattr(model, "labels") else None
-                found.append((prior, scores(_drawn(model, count, 0, prior).cpu(), c, against, data)))
+            prior = "fitted" if getattr(model, "fitted", None) is not None else "standard"
+            c = model.labels(count, 0) if hasattr(model, "labels") else None
+            found.append((prior, scores(_drawn(model, count, 0, prior).cpu(), c, against, data)))
         model.train(training)
         return [
             Row(name, value, METRICS[name].unit, METRICS[name].better, against.floor.get(name), against.ceiling.get(name),
@@ -416,14 +416,12 @@ def _side_by_side(page: Page, able: dict[str, dict[str, Tensor]], count: int) ->
         if columns > 1
         else ""
     )
-    lead = f'<p class="lead">Not picked: the first windows of each model of seed {page.seed}, from the same numbers.{about}</p>'
+    lead = f'<p class="lead">Not picked: the first windows of each model of seed {page.seed}.{about}</p>'
     return f'{lead}<div class="figures broad">{figures}</div>'
 
 
 def _overlaid(page: Page, able: dict[str, dict[str, Tensor]]) -> str:
-    from html import escape
-
-    from amalgan.drawing import colour_of, curves
+    from amalgan.drawing import colour_of, curves, figure
 
     figures = []
     for name, kept in able.items():
@@ -435,7 +433,8 @@ def _overlaid(page: Page, able: dict[str, dict[str, Tensor]]) -> str:
             sets = (("real", real, False), (colour, made, True))
             drawn = [(own, list(enumerate(window[:, d].tolist())), thick) for own, x, thick in sets for window in x]
             chart = curves(drawn, real.shape[1] - 1, f"{column}: real windows and those of {name}", "steps")
-            caption = f'<figcaption><span class="chip {colour}"></span><b>{escape(column)}</b> <i>{escape(name)}</i></figcaption>'
-            figures.append(f"<figure>{caption}{chart}</figure>")
-    lead = f'<p class="lead">In the data\'s units: {OVERLAID} held-out windows, thin, and {OVERLAID} samples over them, thick.</p>'
+            figures.append(figure(column, colour, chart, name))
+    lead = (
+        f'<p class="lead">In the data\'s units: {OVERLAID} held-out windows, thin, and {OVERLAID} samples, thick.</p>'
+    )
     return f'{lead}<div class="charts">{"".join(figures)}</div>'

@@ -19,14 +19,14 @@ def rvae(
     latent: int = 16,
     beta: float = 1.0,
     free_bits: float = 0.0,
-    width: int = 64,
+    width: int = 48,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.001,
-    lr: float = 2e-3,
-    batch: int = 64,
+    lr: float = 3e-3,
+    batch: int = 32,
     ema: float = 0.99,
 ) -> Plan:
-    """Recurrent VAE: one code for a window, read by one LSTM and told to every step of another (Fabius and van Amersfoort 2015).
+    """Recurrent VAE: one code for a window, told to every step of its decoder (Fabius and van Amersfoort 2015).
 
     Arguments:
         latent: dimensions of the code, >= 1.
@@ -57,9 +57,9 @@ def rgan(
     lazy: int = 8,
     critic_steps: int = 1,
     changes: bool = True,
-    width: int = 64,
-    lr: float = 2e-3,
-    batch: int = 64,
+    width: int = 48,
+    lr: float = 3e-3,
+    batch: int = 32,
     ema: float = 0.99,
 ) -> Plan:
     """Recurrent GAN: noise at every step, a verdict at every step, losses averaged over steps (Esteban et al. 2017).
@@ -102,11 +102,11 @@ def rvaegan(
     lazy: int = 8,
     critic_steps: int = 1,
     changes: bool = True,
-    width: int = 64,
+    width: int = 48,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.001,
-    lr: float = 2e-3,
-    batch: int = 64,
+    lr: float = 3e-3,
+    batch: int = 32,
     ema: float = 0.99,
 ) -> Plan:
     """Recurrent VAE-GAN: rvae(beta) + lam * rgan(game), the game played on reconstructions.
@@ -152,10 +152,10 @@ def timegan(
     supervised: float = 100.0,
     moments: float = 100.0,
     rest: float = 0.15,
-    generator_steps: int = 2,
-    width: int = 48,
-    lr: float = 2e-3,
-    batch: int = 64,
+    generator_steps: int = 1,
+    width: int = 32,
+    lr: float = 3e-3,
+    batch: int = 32,
     ema: float = 0.99,
 ) -> Plan:
     """TimeGAN: codes at every step, a supervisor that tells the next one, then a game between codes (Yoon et al. 2019).
@@ -168,7 +168,7 @@ def timegan(
         supervised: weight of the supervision beside the game, >= 0.
         moments: weight of the moments beside the game, >= 0.
         rest: the discriminator sits out turns on which it loses less, in nats, >= 0.
-        generator_steps: turns of the other networks per step, >= 1.
+        generator_steps: turns of the other networks per step, >= 1; 2 in the paper.
         width: units of each LSTM, >= 1.
         lr: Adam's step size.
         batch: windows per step.
@@ -222,12 +222,12 @@ def _model(
     from amalgan.networks import series
 
     reads, classes = likelihood_named(likelihood, variance, squash=True), len(spec.classes) if labelled else 0
-    judge = series.Discriminator(spec.shape, width, classes, changes=spec.details["changes"] if changes else None)
+    typical = spec.details["changes"] if changes else None
     return (LabelledModel if labelled else LatentModel)(
         spec,
         whole + spec.shape[0] * fresh,
         reads,
         decoder=series.Decoder(spec.shape, whole, width, fresh, reads.factor, classes),
         encoder=series.Encoder(spec.shape, GaussianPosterior.factor * whole, width) if encoder else None,
-        discriminator=judge if discriminator else None,
+        discriminator=series.Discriminator(spec.shape, width, classes, changes=typical) if discriminator else None,
     )
