@@ -18,6 +18,12 @@ from amalgan.noise import Noise
 SMALL = ["--width=8", "--batch=16"]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges that hardly learn: their words are asked for here, not their worth."""
+    monkeypatch.setattr("amalgan.metrics.series.STEPS", 25)
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two kinds of machines, warm and cold, measured twelve times each day."""

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from amalgan.noise import generator, key, rows
 
-WIDTH, STEPS, BATCH, RATE = 24, 400, 128, 1e-2  # of the networks that judge
+WIDTH, STEPS, BATCH, RATE = 24, 400, 64, 1e-2  # of the networks that judge
 TIMES = 2  # classifiers of other first weights, of which the one counts that learned its examples best
 ORDERS = 8  # of the vector autoregression at most
 NEIGHBOURS = 10  # rows among which the next block of the bootstrap is drawn
