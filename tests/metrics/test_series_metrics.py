@@ -45,7 +45,7 @@ def test_a_predictor_is_worth_what_it_learned_from() -> None:
     x = sines(1200)
     real = x[800:]
     good, bad, trivial = m.predicted(x[:800], real), m.predicted(m.shuffled(x[:800]), real), m.last_row(real)
-    assert good < 0.5 * trivial and bad > 0.9 * trivial
+    assert good < 0.5 * trivial and bad > 0.8 * trivial
     assert trivial == pytest.approx(float((real[:, 1:] - real[:, :-1]).abs().mean()))
     constant = torch.full((50, 16, 1), 0.5)
     assert m.predicted(constant, real) == pytest.approx(trivial, rel=0.05)  # it learned that nothing changes
