@@ -97,6 +97,16 @@ def test_a_label_reaches_the_game_of_its_own_example() -> None:
     assert not isinstance(plain, LabelledModel)
 
 
+def test_codes_of_every_step_are_one_code() -> None:
+    """TimeGAN's codes (B, T, H) as others have theirs, (B, d), there and back."""
+    model = recipes.plan("timegan", Spec("series", (5, 2), (), {}), {"latent": 3}).model
+    x = torch.rand(4, 5, 2)
+    z = model.encode(x)
+    assert z.shape == (4, model.latent) == (4, 15)
+    assert torch.equal(model.decode(z), model.reconstruct(x)) and model.reconstruct(x).shape == x.shape
+    assert torch.equal(model.sample(3, 1), model.sample(7, 1)[:3]) and model.sample(3).shape == (3, 5, 2)
+
+
 def test_it_is_judged_with_floors_ceilings_and_baselines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["metric"]: row for row in json.loads(said(["evaluate", str(run), "--json"], capsys))["rows"]}
     assert rows.keys() == modalities.of("series").metrics.keys() - {"reconstruction_mae"}

@@ -259,21 +259,27 @@ class Series(Modality):
 
         training, count = model.training, against.n + LEARN
         model.eval()
-        found: list[tuple[str, dict[str, float]]] = []
+        values: dict[str, float] = {}
         with torch.no_grad():
             if model.has_encoder:
                 again = torch.cat([model.reconstruct(part).cpu() for part in against.held_out.split(500)])
-                found.append(("", {"reconstruction_mae": float((again - against.held_out).abs().mean())}))
-            prior = "fitted" if getattr(model, "fitted", None) is not None else "standard"
+                values["reconstruction_mae"] = float((again - against.held_out).abs().mean())
             c = model.labels(count, 0) if hasattr(model, "labels") else None
-            found.append((prior, scores(_drawn(model, count, 0, prior).cpu(), c, against, data)))
+            values |= scores(_drawn(model, count, 0, "fitted").cpu(), c, against, data)
         model.train(training)
         return [
-            Row(name, value, METRICS[name].unit, METRICS[name].better, against.floor.get(name), against.ceiling.get(name),
-                against.n, prior, against.told(name))
-            for prior, values in found
+            Row(
+                name,
+                value,
+                METRICS[name].unit,
+                METRICS[name].better,
+                against.floor.get(name),
+                against.ceiling.get(name),
+                against.n,
+                note=against.told(name),
+            )
             for name, value in values.items()
-        ]  # fmt: skip
+        ]
 
     def judging_seconds(self, data: Data) -> float:
         """Four classifiers and predictors learn."""

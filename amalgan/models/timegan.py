@@ -70,7 +70,7 @@ class TimeModel(Model):
     def __init__(self, spec: Spec, latent: int, width: int, layers: int = 1) -> None:
         super().__init__(spec)
         (steps, columns), self.has_encoder = spec.shape, True
-        self.noise_shape = (steps, latent)
+        self.noise_shape, self.latent = (steps, latent), steps * latent
         self.recovery = Steps(latent, columns, width, layers)
         self.embedder = Steps(columns, latent, width, layers)
         self.generator = Steps(latent, latent, width, layers)
@@ -87,13 +87,13 @@ class TimeModel(Model):
         return TimeDraw(self, x, c, noise)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes (B, T, H)."""
+        """The codes of all steps in one, (B, T * H)."""
         codes: Tensor = self.embedder(x)
-        return codes
+        return codes.flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Windows (B, T, D) of codes (B, T, H)."""
-        made: Tensor = self.recovery(z)
+        """Windows (B, T, D) of codes (B, T * H)."""
+        made: Tensor = self.recovery(z.view(len(z), *self.noise_shape))
         return made
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -104,4 +104,4 @@ class TimeModel(Model):
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """n windows (n, T, D); sample i is the same whatever n."""
         z = rows(n, self.noise_shape, seed, "prior").to(next(self.parameters()).device)
-        return torch.cat([self.decode(self.supervisor(self.generator(part))) for part in z.split(BATCH)])
+        return torch.cat([self.recovery(self.supervisor(self.generator(part))) for part in z.split(BATCH)])
