@@ -104,7 +104,7 @@ def test_codes_of_every_step_are_one_code() -> None:
     z = model.encode(x)
     assert z.shape == (4, model.latent) == (4, 15)
     assert torch.equal(model.decode(z), model.reconstruct(x)) and model.reconstruct(x).shape == x.shape
-    assert torch.equal(model.sample(3, 1), model.sample(7, 1)[:3]) and model.sample(3).shape == (3, 5, 2)
+    assert torch.allclose(model.sample(3, 1), model.sample(7, 1)[:3]) and model.sample(3).shape == (3, 5, 2)
 
 
 def test_it_is_judged_with_floors_ceilings_and_baselines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
