@@ -489,7 +489,9 @@ def _complete(pieces: list[Piece], groups: int, rows: int, window: int) -> None:
 def _columns(table: Table, pieces: list[Piece], notes: list[str]) -> list[str]:
     """Columns that training rows say something of: not mostly missing, not constant."""
     rows = np.concatenate([table.values[p.start : p.stop] for p in pieces if p.side == TRAIN])
-    empty, constant, kept = [], [], []
+    empty: list[str] = []
+    constant: list[str] = []
+    kept: list[str] = []
     for name, column in zip(table.names, rows.T):
         held = column[~np.isnan(column)]
         (empty if 2 * len(held) < len(column) else constant if held.min() == held.max() else kept).append(name)

@@ -158,7 +158,14 @@ class Series(Modality):
         """
         from amalgan.data import series
 
-        named = {"time": time, "group": group, "label": label, "window": window, "stride": stride, "limit": limit}
+        named: dict[str, Any] = {
+            "time": time,
+            "group": group,
+            "label": label,
+            "window": window,
+            "stride": stride,
+            "limit": limit,
+        }
         return series.open(source, **named, **options)
 
     def reopen(self, source: Any, spec: Spec, **flags: Any) -> Data:
@@ -382,8 +389,10 @@ def _arrays(samples: Samples, suffix: str) -> bytes:
     if suffix == ".npy":
         np.save(held, x, allow_pickle=False)
     else:
-        named = {"x": x, "names": np.array(samples.spec.details["names"])}
-        np.savez_compressed(held, **named, **({} if samples.labels is None else {"y": np.array(samples.labels)}))
+        named: dict[str, Any] = {"x": x, "names": np.array(samples.spec.details["names"])}
+        if samples.labels is not None:
+            named["y"] = np.array(samples.labels)
+        np.savez_compressed(held, **named)
     return held.getvalue()
 
 
