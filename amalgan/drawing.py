@@ -14,10 +14,11 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 Points = Sequence[tuple[float, float]]
+INKS = ("#2f62c9", "#c8581c", "#12807a", "#9a3f92", "#7a6a10", "#b0304a")  # of a page in light, for pictures
 
 
 # Images
@@ -59,6 +60,44 @@ def scatter(x: Tensor, reach: float, colour: str, alt: str) -> str:
     path = "".join(f"M{u:.1f} {v:.1f}h0" for u, v in at)
     frame = '<rect class="frame" x="1" y="1" width="198" height="198" rx="3"/>'
     return _svg(200, 200, alt, f'{frame}<path class="dots {colour}" d="{path}"/>')
+
+
+# Lines
+
+Line = Sequence[float]  # values in [0, 1], equally far apart
+
+
+def lines(frames: Sequence[Sequence[Sequence[Line]]], columns: int) -> Image.Image:
+    """Frames in rows of `columns`, in each of them sets of lines; the k-th line of a set has the k-th colour."""
+    wide, high, blow = 160, 90, 2  # drawn at twice the size: PIL's own lines have steps
+    held = Image.new("RGB", (columns * wide * blow, math.ceil(len(frames) / columns) * high * blow), "white")
+    pen = ImageDraw.Draw(held)
+    for i, sets in enumerate(frames):
+        left, top = i % columns * wide * blow, i // columns * high * blow
+        pen.rectangle([left, top, left + wide * blow - 1, top + high * blow - 1], outline="#dddddd")
+        for k, line in ((k, line) for drawn in sets for k, line in enumerate(drawn)):
+            at = [(left + blow * x, top + blow * y) for x, y in _placed(line, wide, high)]
+            pen.line(at, fill=INKS[k % len(INKS)], width=blow + 1, joint="curve")
+    return held.resize((held.width // blow, held.height // blow), Image.Resampling.LANCZOS)
+
+
+def panels(frames: Sequence[Sequence[tuple[str, Line, bool]]], columns: int, alt: str) -> str:
+    """Frames in rows of `columns`, in each of them lines (class, values, whether it is thick)."""
+    wide, high, gap, parts = 112, 63, 4, []
+    for i, drawn in enumerate(frames):
+        left, top = i % columns * (wide + gap), i // columns * (high + gap)
+        parts.append(f'<rect class="frame" x="{left}" y="{top}" width="{wide}" height="{high}" rx="3"/>')
+        for colour, line, thick in drawn:
+            path = "M" + "L".join(f"{left + x:.1f} {top + y:.1f}" for x, y in _placed(line, wide, high))
+            parts.append(f'<path class="curve {colour}{" mean" if thick else ""}" d="{path}"/>')
+    width, height = columns * (wide + gap) - gap, math.ceil(len(frames) / columns) * (high + gap) - gap
+    return _svg(width, height, alt, "".join(parts))
+
+
+def _placed(line: Line, wide: float, high: float) -> list[tuple[float, float]]:
+    """Points of a line in a frame, what leaves [0, 1] cut off."""
+    step, margin = (wide - 8) / max(1, len(line) - 1), 4
+    return [(margin + step * i, high - margin - (high - 8) * min(max(y, 0.0), 1.0)) for i, y in enumerate(line)]
 
 
 # Curves

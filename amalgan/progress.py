@@ -89,7 +89,8 @@ def print_rows(title: str, rows: Sequence[Any]) -> None:
     arrows = {"lower": "↓", "higher": "↑"}
     print_table(title, [
         {"metric": f"{row.metric} {arrows[row.better]}", "value": number(row.value), "floor": number(row.floor),
-         "ceiling": number(row.ceiling), "unit": row.unit, "n": str(row.n or ""), "prior": row.prior or ""}
+         "ceiling": number(row.ceiling), "unit": row.unit, "n": str(row.n or ""), "prior": row.prior or "",
+         "note": row.note}
         for row in rows
     ])  # fmt: skip
 

@@ -35,13 +35,14 @@ TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"]
 KARATE = graphs.open("karate")
 MASS = {"environment": "point-mass", "horizon": 6, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
 CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
+SERIES = Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]})
 SPECS = {"images": IMAGES, "points": POINTS}
 SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
 TINY: dict[str, Any] = {"width": 4, "batch": 6}
-ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": TINY, "edges": TINY, "control": TINY}
+ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": TINY, "series": SMALL, "edges": TINY, "control": TINY}
 # every recipe with every kind of data that it takes
-KINDS = (*SPECS.values(), TEXT, KARATE.spec, CONTROL)
+KINDS = (*SPECS.values(), TEXT, SERIES, KARATE.spec, CONTROL)
 PAIRS = [(r, s) for r in recipes.RECIPES for s in KINDS if s.modality in recipes.modality(r).names]
 Gradients = dict[str, list[Tensor]]
 
@@ -60,6 +61,8 @@ def data(spec: Spec, count: int = 20) -> Split:
         return KARATE.train
     if spec.modality == "text":
         return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
+    if spec.modality == "series":
+        return Split(torch.rand(count, *spec.shape, generator=source), torch.arange(count) % len(spec.classes))
     if spec.modality in ("points", "control"):
         return Split(torch.randn(count, *spec.shape, generator=source), None)
     return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), None)
@@ -173,6 +176,15 @@ def test_penalties_and_bf16_do_not_touch_the_vae_either(extra: dict[str, Any]) -
     watched = trained("vaegan", IMAGES, steps=3, precision="bf16", lam=0.0, **extra)
     for network in ("encoder", "decoder"):
         assert same(weights(plain, network), weights(watched, network))
+
+
+@pytest.mark.parametrize("game", o.GAMES)
+def test_a_game_of_weight_zero_leaves_the_recurrent_vae_bit_identical(game: str) -> None:
+    plain, watched = trained("rvae", SERIES), trained("rvaegan", SERIES, lam=0.0, game=game)
+    assert all(same(weights(plain, network), weights(watched, network)) for network in ("encoder", "decoder"))
+    start, mixed = trainer("rvaegan", SERIES, game=game), trained("rvaegan", SERIES, game=game)
+    assert not same(weights(start, "discriminator"), weights(watched, "discriminator")), "the critic must learn"
+    assert not same(weights(plain, "decoder"), weights(mixed, "decoder"))
 
 
 def test_one_tenth_is_not_zero() -> None:
@@ -306,6 +318,27 @@ def test_a_step_with_one_term_leaves_the_other_networks_bit_identical(name: str)
         assert all(not moment.any() for moment in moments)
     for network in on_generator | on_discriminator:
         assert not same(before[network], weights(made, network))
+
+
+PLAYED = ("generator", "supervisor")
+OF_TIMEGAN: dict[str, tuple[Objective, set[str], set[str]]] = {
+    "recovery": (o.Recovery(), {"embedder", "recovery"}, set()),
+    "supervision": (o.Supervision(), {"supervisor"}, set()),
+    "predictability": (o.Supervision(("embedder",), rooted=False), {"embedder"}, set()),
+    "moments": (o.Moments(), set(PLAYED), set()),
+    "game": (o.Rest(o.gan("non-saturating", ("fake", "unsupervised"), PLAYED)), set(PLAYED), CRITIC),
+    "resting": (o.Rest(o.gan("non-saturating", moves=PLAYED), below=9.0), set(PLAYED), set()),
+}
+
+
+@pytest.mark.parametrize("name", OF_TIMEGAN)
+def test_a_term_of_timegan_moves_what_it_says_and_nothing_else(name: str) -> None:
+    term, on_generator, on_discriminator = OF_TIMEGAN[name]
+    made = trainer("timegan", SERIES)
+    for player, moved in zip(TURNS, (on_discriminator, on_generator)):
+        found = gradients(made, term, player)
+        for network in made.networks:
+            assert (flat(found, network, made).abs().max() > 0) == (network in moved), (network, player)
 
 
 def by_hand(of: Trainer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -457,10 +490,23 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "lr": (1e-2, {}),
         "critic_lr": (1e-2, {}),
     },
+    "rvae": {**CODED, "beta": (4.0, {}), "free_bits": (2.0, {})},
+    "rgan": {**COMMON, **GAME, "common": (2, {}), "changes": (False, {})},
+    "rvaegan": {**CODED, **GAME, "beta": (4.0, {}), "lam": (1.0, {}), "changes": (False, {})},
+    "timegan": {
+        **COMMON,
+        "layers": (2, {}),
+        "embedding": (0.5, {}),
+        "supervision": (0.4, {}),
+        "supervised": (1.0, {}),
+        "moments": (1.0, {}),
+        "rest": (9.0, {}),
+        "generator_steps": (2, {}),
+    },
 }
 
 
-STAGED = ("seqgan", "gail")  # stages of which some do nothing to a network
+STAGED = ("seqgan", "timegan", "gail")  # stages of which some do nothing to a network
 
 
 def test_every_option_has_a_case() -> None:
@@ -502,10 +548,11 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
     At a rate at which logits leave [-1, 1] within these steps: inside, hinge and wasserstein are one game.
     """
     beside = {"r1": 0, "r2": 0} if option == "game" else {}
+    steps = 10 if recipe in (*STAGED, "rgan") else 4  # states of an LSTM are small, and so are its first verdicts
     ends: dict[str, list[Tensor]] = {}
     for word in (w for r, o_, w in WORDS if (r, o_) == (recipe, option)):
         spec = next(spec for name, spec in PAIRS if name == recipe)
-        made = trained(recipe, spec, steps=10 if recipe in STAGED else 4, lr=0.1, **{**beside, option: word})
+        made = trained(recipe, spec, steps, lr=0.1, **{**beside, option: word})
         made.check()
         ends[word] = [w for network in made.networks for w in weights(made, network)]
     for one, other in itertools.combinations(ends, 2):

@@ -36,7 +36,11 @@ VARIANTS = {
     "seqgan": ("seqgan", {"pretrain": 0.3, "judging": 0.2, "rollouts": 2, "critic_steps": 2, "follow": 0.5}),
     "line": ("line", {}),
     "graphgan": ("graphgan", {"negatives": "mixed"}),
+    "rvaegan": ("rvaegan", {}),
+    "rgan": ("rgan", {"critic_steps": 2}),
+    "timegan": ("timegan", {"embedding": 0.2, "supervision": 0.2}),
 }
+SOURCES = {"text": "oracle:V=20,T=5", "series": "sines:T=6,D=2,K=2,N=60"}
 
 
 def stop_at(step: int) -> Any:
@@ -70,7 +74,7 @@ def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: P
     recipe, arguments = VARIANTS[variant]
     settings = {k: v for k, v in {**SMALL, **arguments}.items() if k in recipes.parameters(recipe)}
     kind = recipes.modality(recipe)
-    data = {"images": "digits", "text": "oracle:V=20,T=5"}.get(kind.names[0], kind.bundled)
+    data = SOURCES.get(kind.names[0], kind.bundled)
     whole = amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "whole", **settings)
     with pytest.raises(runs.Interrupted) as stopped:
         amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)

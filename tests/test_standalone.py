@@ -7,7 +7,8 @@ import inspect
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -50,14 +51,15 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "seqgan": ("seqgan", {}, {"reader", "baseline", "follow", "likelihood"}),
     "line": ("line", {"start": "random"}, set()),
     "graphgan": ("graphgan", {"start": "random"}, {"negatives", "baseline"}),
+    "rvae": ("rvae", {}, {"likelihood", "free_bits"}),
+    "rgan": ("rgan", {}, {"game", "gradient_penalty", "critic_steps"}),
+    "rvaegan": ("rvaegan", {}, {"game", "gradient_penalty", "critic_steps", "likelihood"}),
+    "timegan": ("timegan", {}, {"layers"}),
 }
-TEXT, EDGES, CONTROL = (
-    {page for page, (recipe, _, _) in TWINS.items() if kind in recipes.modality(recipe).names}
-    for kind in ("text", "edges", "control")
-)
-# the world of the pages of control, whose observations are taken as they are
-MASS = {"environment": "point-mass", "horizon": 40, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
-MASS |= {"mean": [0.0] * 4, "deviation": [1.0] * 4}
+
+
+def kind(page: str) -> str:
+    return recipes.modality(TWINS[page][0]).names[0]
 
 
 @pytest.fixture(autouse=True)
@@ -78,25 +80,90 @@ def load(name: str) -> ModuleType:
 
 def by_library(x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[str, Any]) -> Trainer:
     torch.manual_seed(key(seed, "weights"))
-    spec = Spec("images", tuple(x.shape[1:]))
-    if x.dtype == torch.int64:
-        spec = Spec("text", tuple(x.shape[1:]), (), {"units": "words", "symbols": [*map(str, range(7))], "ends": True})
-    if "edges" in recipes.modality(recipe).names:
-        details = {"vertices": [*map(str, range(int(x.max()) + 1))], "edges": " ".join(map(str, x.flatten().tolist()))}
-        spec = Spec("edges", (2,), (), details)
-    if x.dim() == 2 and x.dtype == torch.float32:
-        spec = Spec("control", tuple(x.shape[1:]), (), MASS)
-    plan = recipes.plan(recipe, spec, arguments)
+    plan = recipes.plan(recipe, KINDS[recipes.modality(recipe).names[0]].spec(x), arguments)
     trainer = Trainer(replace(plan, precision="fp32"), Split(x, None), steps, seed)
     for _ in trainer.run():
         pass
     return trainer
 
 
+# Kinds of data
+
+
 def images(count: int, shape: tuple[int, ...]) -> Tensor:
     """Smooth random images, so that gradients are not noise: uint8 (N, C, S, S)."""
     coarse = torch.rand(count, shape[0], 3, 3, generator=torch.Generator().manual_seed(1))
     return (255 * torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")).to(torch.uint8)
+
+
+def lines(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random lines of 7 tokens, some of which end early."""
+    return torch.randint(0, 7, (count, *shape), generator=torch.Generator().manual_seed(1))
+
+
+def edges(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random different edges between so many vertices."""
+    pairs = torch.combinations(torch.arange(shape[0]))
+    return pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(1))[: count * 3 // 10]]
+
+
+def pairs(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random pairs of observation and action."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+
+
+def windows(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random walks (N, T, D) in [0, 1]."""
+    walk = torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    return torch.sigmoid(walk / 2)
+
+
+def text_spec(x: Tensor) -> Spec:
+    return Spec("text", tuple(x.shape[1:]), (), {"units": "words", "symbols": [*map(str, range(7))], "ends": True})
+
+
+def edges_spec(x: Tensor) -> Spec:
+    details = {"vertices": [*map(str, range(int(x.max()) + 1))], "edges": " ".join(map(str, x.flatten().tolist()))}
+    return Spec("edges", (2,), (), details)
+
+
+def control_spec(x: Tensor) -> Spec:
+    """The world of the pages, whose observations are taken as they are."""
+    world = {"environment": "point-mass", "horizon": 40, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
+    return Spec("control", tuple(x.shape[1:]), (), {**world, "mean": [0.0] * 4, "deviation": [1.0] * 4})
+
+
+def series_spec(x: Tensor) -> Spec:
+    return Spec("series", tuple(x.shape[1:]), (), {"changes": x.diff(dim=1).std((0, 1)).tolist()})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the pages of one kind of data are fed: examples, their spec, what a page imports to be run as a script, on what
+    it is run, and how the file begins that it writes; it prints lines if it writes none."""
+
+    make: Callable[[int, tuple[int, ...]], Tensor]
+    spec: Callable[[Tensor], Spec]
+    imports: str
+    data: str | None
+    begins: bytes | None = None
+
+
+KINDS = {
+    "images": Kind(
+        images,
+        lambda x: Spec("images", tuple(x.shape[1:])),
+        "from amalgan.data import open, show",
+        "digits",
+        b"\x89PNG",
+    ),
+    "text": Kind(lines, text_spec, "from amalgan.data.text import open, tell", "lines.txt"),
+    "edges": Kind(edges, edges_spec, "from amalgan.data.graphs import open, tell", "karate"),
+    "control": Kind(pairs, control_spec, "from amalgan.data.control import open", None),
+    "series": Kind(
+        windows, series_spec, "from amalgan.data.series import in_units, open", "sines", b"window,step,x\n0,0,"
+    ),
+}
 
 
 def test_every_page_has_a_twin() -> None:
@@ -115,27 +182,12 @@ def test_defaults_of_the_page_are_those_of_the_recipe(page: str) -> None:
             assert named[name].default == parameter.default, name
 
 
-def lines(count: int, length: int) -> Tensor:
-    """Random lines of 7 tokens, some of which end early."""
-    return torch.randint(0, 7, (count, length), generator=torch.Generator().manual_seed(1))
-
-
-def edges(count: int, vertices: int) -> Tensor:
-    """Random different edges."""
-    pairs = torch.combinations(torch.arange(vertices))
-    return pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(1))[:count]]
-
-
-def pairs(count: int, size: int) -> Tensor:
-    """Random pairs of observation and action."""
-    return torch.randn(count, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-
-
 SMALL: dict[str, Any] = {"latent": 5, "width": 6, "batch": 9, "lr": 1e-3, "ema": 0.9}
 EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     *(
         (page, shape, small)
-        for page in TWINS.keys() - TEXT - EDGES - CONTROL
+        for page in TWINS
+        if kind(page) == "images"
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
     ),
     ("mle", (5,), {}),
@@ -143,8 +195,11 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
     ("gail", (6,), {"cloned": 0.0, "batch": 9, "episodes": 2, "epochs": 3, "critic_steps": 2, "gradient_penalty": 0.0}),
     ("seqgan", (6,), {"batch": 8, "rollouts": 3, "pretrain": 0.4, "judging": 0.2, "critic_steps": 2}),
+    *((page, (7, 2), small) for page in TWINS if kind(page) == "series" for small in ({}, SMALL)),
+    ("rgan", (5, 1), {"common": 0, "batch": 8, "changes": False, "r1": 0.1, "r2": 0.1, "lazy": 2}),
+    ("timegan", (6, 3), {"embedding": 0.4, "supervision": 0.3, "generator_steps": 2, "rest": 1.386, "batch": 8}),
     ("seqgan", (3,), {"batch": 8, "width": 5, "pretrain": 0.3, "dropout": 0.5, "policy_lr": 1e-2, "ema": 0.5}),
-    *((page, (12,), {"batch": 16}) for page in EDGES),
+    *((page, (12,), {"batch": 16}) for page in TWINS if kind(page) == "edges"),
     ("line", (20,), {"batch": 9, "width": 3, "lr": 0.1}),
     ("graphgan", (20,), {"batch": 9, "width": 3, "lr": 0.1, "critic_lr": 0.03, "ema": 0.5}),
 ]
@@ -154,14 +209,9 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
 def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int, ...], small: dict[str, Any]) -> None:
     recipe, fixed, _ = TWINS[page]
     # the library judges all completions, and takes all steps of walks, at once: how much at once decides how it rounds
-    close = torch.equal if page not in {"seqgan"} | EDGES else partial(torch.allclose, rtol=0, atol=1e-6)
-    # epochs end within the run, and within a batch
-    if page in EDGES:
-        x = edges(30, *shape)
-    elif page in TEXT | CONTROL:
-        x = (lines if page in TEXT else pairs)(100, *shape)
-    else:
-        x = images(100, shape)
+    exact = page != "seqgan" and kind(page) != "edges"
+    close = torch.equal if exact else partial(torch.allclose, rtol=0, atol=1e-6)
+    x = KINDS[kind(page)].make(100, shape)  # epochs end within the run, and within a batch
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
     state = load(page).train(x, steps, seed, **small)
     trainer = by_library(x, steps, seed, recipe, {**fixed, **small})
@@ -200,23 +250,18 @@ def test_a_page_is_plain(page: str) -> None:
     """Readable alone: of the library it uses named randomness, and open and show when run as a script."""
     text = (PAGES / f"{page}.py").read_text()
     lines = [line.strip() for line in text.splitlines() if "import" in line and "amalgan" in line]
-    shown = "from amalgan.data.text import open, tell" if page in TEXT else "from amalgan.data import open, show"
-    shown = "from amalgan.data.graphs import open, tell" if page in EDGES else shown
-    shown = "from amalgan.data.control import open" if page in CONTROL else shown
-    assert lines == ["from amalgan.noise import generator, key", shown]
+    assert lines == ["from amalgan.noise import generator, key", KINDS[kind(page)].imports]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TWINS)
 def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
-    out = tmp_path / "picture.png"
+    fed, out = KINDS[kind(page)], tmp_path / "samples"
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
-    own = ["--data", str(tmp_path / "lines.txt")] if page in TEXT else ["--data", "digits", "--out", str(out)]
-    own = ["--data", "karate"] if page in EDGES else own
-    own = [] if page in CONTROL else own
-    command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12", *own]
+    command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12"]
+    command += ["--data", fed.data] if fed.data else []
+    command += ["--out", str(out)] if fed.begins else []
     environment = {**os.environ, "PYTHONPATH": str(PAGES.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    tells = page in TEXT | EDGES | CONTROL
-    assert len(done.stdout.splitlines()) >= 10 if tells else out.read_bytes().startswith(b"\x89PNG")
+    assert out.read_bytes().startswith(fed.begins) if fed.begins else len(done.stdout.splitlines()) >= 10

@@ -15,6 +15,7 @@ from amalgan.objectives.policy import (
     reinforce,
     reward,
 )
+from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
 
 __all__ = [
     "GAMES",
@@ -27,13 +28,17 @@ __all__ = [
     "Judge",
     "Likelihood",
     "Loss",
+    "Moments",
     "Objective",
     "OneCentred",
     "PolicyGradient",
     "Reconstruction",
+    "Recovery",
+    "Rest",
     "Scaled",
     "Similarity",
     "Sum",
+    "Supervision",
     "Turn",
     "Verdict",
     "ZeroCentred",

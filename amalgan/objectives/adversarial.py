@@ -1,6 +1,7 @@
 """Adversarial games.
 
-A game is a pair of functions of *both* verdicts, r = D(x) on real data and f = D(fake), logits of shape (B,): what the
+A game is a pair of functions of *both* verdicts, r = D(x) on real data and f = D(fake), logits of shape (B,), or (B, T)
+where there is a verdict at every step: what the
 discriminator minimises and what the generator minimises, per example. With s(a) = log(1 + e^a):
 
     game             discriminator              generator       source

@@ -40,7 +40,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the discriminator says of `input` (B, ...): `logits` (B,), high for real, and `features` (B, F)."""
+    """What the discriminator says of `input` (B, ...): `logits` (B,) or (B, T), high for real, and `features` (B, F)."""
 
     logits: Tensor
     features: Tensor

@@ -17,8 +17,8 @@ from amalgan.objectives.core import Loss, Objective, Turn
 
 
 def _squared_slope(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """|grad_input logits|^2 for each of the inputs, (B,) each, differentiable once more."""
-    slopes = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+    """|grad_input D|^2 for each of the inputs, (B,) each, differentiable once more; D is the mean of several verdicts."""
+    slopes = torch.autograd.grad(logits.sum() / logits[0].numel(), inputs, create_graph=True)
     return [slope.float().square().flatten(1).sum(1) for slope in slopes]
 
 

@@ -13,6 +13,8 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     seqgan    likelihood, then policy gradient       against a discriminator of whole sequences
     line      a discriminator alone                  of edges against pairs of vertices drawn uniformly
     graphgan  policy gradient                        of walks, against a discriminator of pairs of vertices
+    rvae, rgan, rvaegan                              the same sums of recurrent networks, of time series
+    timegan   embedding, supervision, then a game    between codes of time series
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from amalgan.errors import UsageError
 from amalgan.recipes.control import cloning, gail
 from amalgan.recipes.graphs import graphgan, line
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
+from amalgan.recipes.series import rgan, rvae, rvaegan, timegan
 from amalgan.recipes.text import mle, seqgan
 
 if TYPE_CHECKING:
@@ -48,7 +51,11 @@ __all__ = [
     "modality",
     "parameters",
     "plan",
+    "rgan",
+    "rvae",
+    "rvaegan",
     "seqgan",
+    "timegan",
     "vae",
     "vaegan",
 ]
@@ -58,12 +65,14 @@ KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that th
     "text": (mle, seqgan),
     "edges": (line, graphgan),
     "control": (cloning, gail),
+    "series": (rvae, rgan, rvaegan, timegan),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
 TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
 
 RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
     "latent": (1, 4096),
+    "common": (0, 4096),
     "width": (1, 4096),
     "beta": (0, 1e6),
     "free_bits": (0, 1e3),
@@ -91,6 +100,13 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "value_lr": (1e-8, 10),
     "pretrain": (0.01, 0.98),
     "judging": (0.01, 0.98),
+    "layers": (1, 10),
+    "embedding": (0.01, 0.98),
+    "supervision": (0.01, 0.98),
+    "supervised": (0, 1e6),
+    "moments": (0, 1e6),
+    "rest": (0, 1e3),
+    "generator_steps": (1, 100),
     "policy_lr": (1e-8, 10),
     "critic_lr": (1e-8, 10),
     "lr": (1e-8, 10),

@@ -49,7 +49,7 @@ def ae(
     from amalgan.objectives import ae as objective
 
     model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior)
-    return _plan(model, [(objective(), 1.0)], lr, batch, ema)
+    return plan_of(model, [(objective(), 1.0)], lr, batch, ema)
 
 
 def vae(
@@ -81,7 +81,7 @@ def vae(
     from amalgan.objectives import vae as objective
 
     model = _model(spec, latent, width, likelihood, variance, encoder=True)
-    return _plan(model, [(objective(beta, free_bits), 1.0)], lr, batch, ema)
+    return plan_of(model, [(objective(beta, free_bits), 1.0)], lr, batch, ema)
 
 
 def gan(
@@ -117,8 +117,8 @@ def gan(
     from amalgan.objectives import gan as objective
 
     model = _model(spec, latent, width, discriminator=True)
-    terms = _sum(objective(game), *_penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
-    return _plan(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
+    terms = total(objective(game), *penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
+    return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
 
 
 def vaegan(
@@ -185,20 +185,20 @@ def vaegan(
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
-    penalties = _penalties(r1, r2, gradient_penalty, lazy, fakes)
+    slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         encoder, decoder = ("encoder",), ("decoder",)
-        for_decoder = gamma * o.Similarity(decoder, variance) + _sum(o.gan(game, fakes, decoder), *penalties)
+        for_decoder = gamma * o.Similarity(decoder, variance) + total(o.gan(game, fakes, decoder), *slopes)
         for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        mixed = o.vae(beta) + lam * math.prod(spec.shape) * _sum(o.gan(game, fakes, ("encoder", "decoder")), *penalties)
+        mixed = o.vae(beta) + lam * math.prod(spec.shape) * total(o.gan(game, fakes, ("encoder", "decoder")), *slopes)
         stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
-    return _plan(model, stages, lr, batch, ema, critic_steps)
+    return plan_of(model, stages, lr, batch, ema, critic_steps)
 
 
-# What they share
+# What they share, with the recipes of other kinds of data too
 
 
 def _only(wanted: Form, form: Form, **arguments: Any) -> None:
@@ -224,7 +224,7 @@ def _model(
 
     room: Any = {"images": networks.images, "points": networks.points}[spec.modality]
     posterior = posterior or GaussianPosterior
-    reads = _likelihood(likelihood, variance, squash=spec.modality == "images")
+    reads = likelihood_named(likelihood, variance, squash=spec.modality == "images")
     raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
     return LatentModel(
         spec,
@@ -237,7 +237,8 @@ def _model(
     )
 
 
-def _likelihood(name: LikelihoodName, variance: float, squash: bool) -> Likelihood:
+def likelihood_named(name: LikelihoodName, variance: float, squash: bool) -> Likelihood:
+    """The likelihood of that name."""
     from amalgan.models import likelihoods as l
 
     if not squash and "bernoulli" in name:
@@ -253,7 +254,8 @@ def _likelihood(name: LikelihoodName, variance: float, squash: bool) -> Likeliho
     return make[name]()
 
 
-def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple[str, ...]) -> list[Objective]:
+def penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple[str, ...]) -> list[Objective]:
+    """Slope penalties on the discriminator, those that are wanted."""
     from amalgan.objectives import OneCentred, ZeroCentred
 
     terms: list[Objective] = []
@@ -265,15 +267,17 @@ def _penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple
     return terms + ([OneCentred(one_centred, fakes, lazy)] if one_centred > 0 else [])
 
 
-def _sum(first: Objective, *others: Objective) -> Objective:
+def total(first: Objective, *others: Objective) -> Objective:
+    """first + others[0] + ..."""
     for other in others:
         first = first + other
     return first
 
 
-def _plan(
+def plan_of(
     model: Any, stages: list[tuple[Objective, float]], lr: float, batch: int, ema: float, critic_steps: int = 1
 ) -> Plan:
+    """One step size for all networks, momentum as games want it."""
     from amalgan.training import Plan
 
     return Plan(

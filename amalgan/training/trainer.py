@@ -314,7 +314,8 @@ class Trainer:
                 for key, value in state.items()
             }
         groups["signals"] = {
-            f"{kind}.{name}": torch.as_tensor(value)
+            # weights are numbers of 64 bits, and must come back as they were
+            f"{kind}.{name}": torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
             for kind in ("sums", "counts", "weights", "first_bad")
             for name, value in getattr(self.signals, kind).items()
         }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
-from amalgan.networks import images, points
+from amalgan.networks import images, points, series
 
 SIDES = st.integers(8, 64)
 CORNERS = [(8, 8), (9, 9), (15, 17), (28, 28), (31, 33), (32, 32), (63, 63), (64, 64), (8, 64), (64, 9), (13, 40)]
@@ -64,6 +64,39 @@ def test_points_of_any_dimension(dimensions: int, latent: int, wide: int) -> Non
     check(points.Encoder((dimensions,), 2 * latent, wide), x, [(2 * latent,)])
     check(points.Decoder((dimensions,), latent, wide), z, [(dimensions,)])
     check(points.Discriminator((dimensions,), wide), x, [(), (wide,)])
+
+
+@given(st.integers(2, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 3), st.integers(1, 2), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_series_of_any_shape(steps: int, columns: int, whole: int, fresh: int, factor: int, told: bool) -> None:
+    torch.manual_seed(0)
+    shape, changes = (steps, columns), [0.1] * columns if told else None
+    x, z = torch.rand(3, *shape), torch.randn(3, whole + steps * fresh)
+    check(series.Encoder(shape, 2 * whole, 7), x, [(2 * whole,)])
+    check(series.Decoder(shape, whole, 7, fresh, factor), z, [(factor * steps, columns)])
+    check(series.Discriminator(shape, 7, changes=changes), x, [(steps,), (steps * 7,)])
+    check(series.Steps(columns, 5, 7, layers=2), x, [(steps, 5)])
+
+
+def test_a_label_reaches_every_step() -> None:
+    """Another label, another row and another verdict at every step, also the last; no label, -1, is none of them."""
+    torch.manual_seed(0)
+    z, x = torch.randn(1, 2 + 6 * 1).expand(3, -1), torch.rand(1, 6, 2).expand(3, -1, -1)
+    c = torch.tensor([0, 1, -1])
+    for made in (series.Decoder((6, 2), 2, 8, 1, classes=2)(z, c), series.Discriminator((6, 2), 8, 2)(x, c)[0]):
+        for one, other in itertools.combinations(made, 2):
+            assert ((one - other).abs().view(6, -1).amax(1) > 0).all()
+    told = series.joined(x, c, 2)[:, :, 2:]
+    assert told.tolist() == [[[1, 0]] * 6, [[0, 1]] * 6, [[0, 0]] * 6]
+
+
+def test_a_verdict_knows_the_steps_so_far_and_no_later_one() -> None:
+    torch.manual_seed(0)
+    judge, x = series.Discriminator((6, 2), 8, changes=[0.1, 0.1]), torch.rand(1, 6, 2)
+    other = x.clone()
+    other[0, 4] += 0.1
+    before, after = judge(x)[0][0], judge(other)[0][0]
+    assert torch.equal(before[:4], after[:4]) and (before[4:] != after[4:]).all()
 
 
 @given(SIDES, SIDES, st.sampled_from([4, 7]))

@@ -20,12 +20,16 @@ from amalgan.data import Spec, graphs
 from amalgan.data.core import Split
 from amalgan.training import Plan, Trainer, distributed
 
-SPEC, STEPS = Spec("images", (3, 8, 8)), 10
-TEXT = Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True})
+STEPS = 10
 KARATE = graphs.open("karate")
 MASS = {"environment": "point-mass", "horizon": 8, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
-CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
-
+SPECS = {
+    "images": Spec("images", (3, 8, 8)),
+    "text": Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True}),
+    "series": Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]}),
+    "edges": KARATE.spec,
+    "control": Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4}),
+}
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
@@ -38,6 +42,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "graphgan": ("graphgan", {"negatives": "mixed", "start": "random", "lr": 1e-2}),
     "gail": ("gail", {"cloned": 0.3, "episodes": 4, "critic_steps": 2}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
+    "rgan": ("rgan", {"game": "non-saturating", "gradient_penalty": 1.0, "r1": 0.0}),
+    "timegan": ("timegan", {"embedding": 0.3, "supervision": 0.2, "rest": 0.5}),
 }
 
 
@@ -46,26 +52,31 @@ def plan(name: str) -> Plan:
     recipe, arguments = RUNS[name]
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
-    made = recipes.plan(recipe, spec_of(name), {**small, **arguments})
+    made = recipes.plan(recipe, SPECS[kind(name)], {**small, **arguments})
     return replace(made, precision="fp32")
 
 
-def spec_of(name: str) -> Spec:
-    return next(
-        spec for spec in (SPEC, TEXT, KARATE.spec, CONTROL) if spec.modality in recipes.modality(RUNS[name][0]).names
-    )
+def kind(name: str) -> str:
+    return recipes.modality(RUNS[name][0]).names[0]
+
+
+def split(name: str) -> Split:
+    """30 examples of the kind of data that a run takes."""
+    source = torch.Generator().manual_seed(0)
+    shape = (30, *SPECS[kind(name)].shape)
+    if kind(name) == "text":
+        return Split(torch.randint(0, 7, shape, generator=source), None)
+    if kind(name) == "series":
+        return Split(torch.rand(shape, generator=source), torch.arange(30) % 2)
+    if kind(name) == "control":
+        return Split(torch.randn(shape, generator=source), None)
+    if kind(name) == "edges":
+        return KARATE.train
+    return Split(torch.randint(0, 256, shape, generator=source, dtype=torch.uint8), None)
 
 
 def train(name: str) -> dict[str, torch.Tensor]:
-    source = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (30, *SPEC.shape), generator=source, dtype=torch.uint8)
-    if spec_of(name) is CONTROL:
-        x = torch.randn(30, *CONTROL.shape, generator=source)
-    if spec_of(name) is TEXT:
-        x = torch.randint(0, 7, (30, *TEXT.shape), generator=source)
-    if spec_of(name) is KARATE.spec:
-        x = KARATE.train.tensor()
-    trainer = Trainer(plan(name), Split(x, None), STEPS, seed=4)
+    trainer = Trainer(plan(name), split(name), STEPS, seed=4)
     for _ in trainer.run():
         pass
     trainer.check()
