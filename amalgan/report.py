@@ -371,13 +371,16 @@ def _again(results: dict[str, Any]) -> str:
         rows += f'<tr><th scope="row"><code>{escape(argument)}</code></th>{cells}</tr>'
     accuracy = judged["features_accuracy"]
     right = f", {accuracy:.1%} right on held-out data" if accuracy is not None else ""
-    features = f"{escape(judged['features'])} <code>{escape(judged['features_fingerprint'])}</code>{right}"
+    looked = (
+        f" Judged in the features of: {escape(judged['features'])} <code>{escape(judged['features_fingerprint'])}</code>"
+        f"{right}. Numbers with another fingerprint of the features cannot be compared with these."
+        if judged["features"]
+        else ""
+    )
     versions = ", ".join(f"{key} {machine[key]}" for key in ("amalgan", "torch", "numpy", "python", "system"))
     return (
         f"<pre><code>{escape(results['command'])}</code></pre>"
-        f'<p class="note">Seeds {escape(", ".join(map(str, results["seeds"])))}. '
-        f"Judged in the features of: {features}. "
-        "Numbers with another fingerprint of the features cannot be compared with these.<br>"
+        f'<p class="note">Seeds {escape(", ".join(map(str, results["seeds"])))}.{looked}<br>'
         f"{escape(versions)}.</p>"
         '<details open><summary>Settings</summary><div class="wide"><table class="settings"><thead><tr>'
         f'<th scope="col">Argument</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>'

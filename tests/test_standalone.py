@@ -140,13 +140,13 @@ def series_spec(x: Tensor) -> Spec:
 @dataclass(frozen=True)
 class Kind:
     """How the pages of one kind of data are fed: examples, their spec, what a page imports to be run as a script, on what
-    it is run, and how the file begins that it writes; it prints lines if it writes none."""
+    it is run, and the file that it writes and how that begins; it prints lines if it writes none."""
 
     make: Callable[[int, tuple[int, ...]], Tensor]
     spec: Callable[[Tensor], Spec]
     imports: str
     data: str | None
-    begins: bytes | None = None
+    writes: tuple[str, bytes] | None = None
 
 
 KINDS = {
@@ -155,13 +155,17 @@ KINDS = {
         lambda x: Spec("images", tuple(x.shape[1:])),
         "from amalgan.data import open, show",
         "digits",
-        b"\x89PNG",
+        ("picture.png", b"\x89PNG"),
     ),
     "text": Kind(lines, text_spec, "from amalgan.data.text import open, tell", "lines.txt"),
     "edges": Kind(edges, edges_spec, "from amalgan.data.graphs import open, tell", "karate"),
     "control": Kind(pairs, control_spec, "from amalgan.data.control import open", None),
     "series": Kind(
-        windows, series_spec, "from amalgan.data.series import in_units, open", "sines", b"window,step,x\n0,0,"
+        windows,
+        series_spec,
+        "from amalgan.data.series import in_units, open",
+        "sines",
+        ("windows.csv", b"window,step,x\n0,0,"),
     ),
 }
 
@@ -256,12 +260,16 @@ def test_a_page_is_plain(page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TWINS)
 def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
-    fed, out = KINDS[kind(page)], tmp_path / "samples"
+    fed = KINDS[kind(page)]
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
     command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12"]
     command += ["--data", fed.data] if fed.data else []
-    command += ["--out", str(out)] if fed.begins else []
+    command += ["--out", fed.writes[0]] if fed.writes else []
     environment = {**os.environ, "PYTHONPATH": str(PAGES.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert out.read_bytes().startswith(fed.begins) if fed.begins else len(done.stdout.splitlines()) >= 10
+    if fed.writes:
+        name, begins = fed.writes
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    else:
+        assert len(done.stdout.splitlines()) >= 10
