@@ -34,6 +34,11 @@ def rows(n: int, shape: tuple[int, ...], *parts: object, start: int = 0, device:
     return torch.cat(blocks)[start - first * BLOCK :][:n]
 
 
+def uniform_rows(n: int, shape: tuple[int, ...], *parts: object) -> Tensor:
+    """The first n rows of an endless table of numbers in [0, 1]: (n, *shape), row i the same for any n."""
+    return torch.special.ndtr(rows(n, shape, *parts))
+
+
 class Noise:
     """The random numbers of one draw: `noise(name, shape)` is N(0, 1), drawn for the global batch, cut to our share.
 
@@ -53,3 +58,7 @@ class Noise:
         source = generator(self.seed, name, self.step, device=self.device)
         whole = torch.randn(local * self.world, *rest, generator=source, device=self.device)
         return whole[self.rank * local :][:local]
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Numbers in [0, 1] from the stream, in place of N(0, 1) ones."""
+        return torch.special.ndtr(self(name, shape))

@@ -14,7 +14,6 @@ for every step. Settings were chosen on seeds from 100 up, which appear nowhere 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -138,15 +137,5 @@ def remarks(row: str, results: dict[tuple[str, int], dict[str, Any]]) -> Iterato
         yield f"{how} cloning: paired difference of scores {d.value:.3f} [{d.low:.3f}, {d.high:.3f}]"
 
 
-def main() -> None:
-    from amalgan import results
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
-    for name in parser.parse_args().tables or TABLES:
-        results.write("control", table(name))
-        results.show("control")
-
-
 if __name__ == "__main__":
-    main()
+    jobs.publish("control", __doc__, TABLES, table)

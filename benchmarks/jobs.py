@@ -7,6 +7,7 @@ a new one.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
     start = time.process_time()
     result = do(job)
     return {**result, "cpu_seconds": round(time.process_time() - start, 1), "date": time.strftime("%Y-%m-%d")}
+
+
+def publish(file: str, doc: str | None, tables: Iterable[str], table: Callable[[str], list[Any]]) -> None:
+    """A benchmark's command line: the named tables, or all of them, made, written to docs/results/FILE.json and shown."""
+    from amalgan import results
+
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(tables))
+    for name in parser.parse_args().tables or tables:
+        results.write(file, table(name))
+        results.show(file)
 
 
 def say(text: str) -> None:

@@ -13,7 +13,6 @@ seeds from 100.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from functools import cache
 from typing import Any
@@ -124,15 +123,5 @@ def behind(metric: str, value: float, baselines: dict[str, float]) -> str:
     return f"; {metric} does not beat {' nor '.join(better)}" if better else ""
 
 
-def main() -> None:
-    from amalgan import results
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
-    for name in parser.parse_args().tables or TABLES:
-        results.write("series", table(name))
-        results.show("series")
-
-
 if __name__ == "__main__":
-    main()
+    jobs.publish("series", __doc__, TABLES, table)

@@ -13,7 +13,6 @@ them for nothing. Writers see the same number of steps; a discriminator costs ex
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from functools import cache
 from typing import Any
@@ -125,15 +124,5 @@ def table(name: str) -> list[Any]:
     return made
 
 
-def main() -> None:
-    from amalgan import results
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
-    for name in parser.parse_args().tables or TABLES:
-        results.write("text", table(name))
-        results.show("text")
-
-
 if __name__ == "__main__":
-    main()
+    jobs.publish("text", __doc__, TABLES, table)

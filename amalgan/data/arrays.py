@@ -10,7 +10,6 @@ in [0, 1], [-1, 1] or [0, 255]. Anything else, NaN included, is refused: a guess
 from __future__ import annotations
 
 import math
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Unreadable, digests
 from .files import Files
 from .idx import PARTS, PATTERN, parse
 from .images import choose_size, fit, pixels, small
+from .packed import DAMAGE
 from .survey import Options, numbered, shape_notes, survey
 
 KEYS = {"x": ("x", "images", "image", "data"), "y": ("y", "labels", "label", "targets", "target", "c")}
@@ -252,7 +252,7 @@ def from_npy(path: Path, options: Options) -> Decoded:
     """A .npy file, mapped: one larger than memory is read as it is needed."""
     try:
         return from_groups(path.name, [(np.load(path, mmap_mode="r", allow_pickle=False), None, ANY)], options)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from None
 
 
@@ -276,7 +276,7 @@ def from_npz(path: Path, options: Options) -> Decoded:
                     "save the images alone as .npy, which is read as it is needed, or raise in_memory_bytes",
                 )
             return from_mapping(path.name, arrays, options)  # reads only what it needs
-    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, AttributeError) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from None
 
 

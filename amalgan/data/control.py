@@ -30,6 +30,7 @@ from ..environments import World
 from ..errors import UsageError
 from ..noise import key
 from .core import Data, Spec, Split, uniform
+from .packed import arrays
 
 BUNDLED = "point-mass"
 EPISODES = 60  # that the bundled demonstrator shows
@@ -142,15 +143,10 @@ def read(source: Any, world: World) -> tuple[str, list[Episode]]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"demonstrations from {path}", found, f"give {SOURCES}")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no .npz archive")
-        with np.load(path, allow_pickle=False) as held:
-            wanted = [name for name in (*NEEDED, "indices", "rews", "terminal") if name in held.files]
-            arrays = {name: held[name] for name in wanted}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"demonstrations from {path}", f"it cannot be read: {error}", f"give {SOURCES}") from None
-    return path.name, cut(str(path), arrays, world)
+    asked, instead = f"demonstrations from {path}", f"give {SOURCES}"
+    if not zipfile.is_zipfile(path):
+        raise UsageError(asked, "it cannot be read: it is no .npz archive", instead)
+    return path.name, cut(str(path), arrays(path, asked, instead, (*NEEDED, "indices", "rews", "terminal")), world)
 
 
 def cut(where: str, arrays: dict[str, np.ndarray], world: World) -> list[Episode]:
@@ -167,9 +163,10 @@ def cut(where: str, arrays: dict[str, np.ndarray], world: World) -> list[Episode
         if name not in arrays:
             raise wrong(f"no array {name!r}", f"give {SOURCES}")
     obs, acts = arrays["obs"], arrays["acts"]
-    ends = np.append(arrays.get("indices", np.empty(0, np.int64)), len(acts))
+    cuts = arrays.get("indices", np.empty(0, np.int64))
+    ends = np.append(cuts if cuts.size else cuts.astype(np.int64), len(acts))
     lengths = np.diff(ends, prepend=0)
-    if not len(acts) or (lengths < 1).any() or ends.ndim != 1:
+    if not len(acts) or ends.dtype.kind not in "iu" or (lengths < 1).any():
         found = "no steps" if not len(acts) else f"indices {ends[:5].tolist()} of {len(acts)} actions"
         raise wrong(found, "give the places, in rising order, where acts is cut into episodes")
     if obs.ndim != 2 or obs.shape[1] != world.observed:

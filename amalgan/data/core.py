@@ -202,6 +202,17 @@ class Data:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     known: Any = None
 
+    def held_out(self, split: str) -> Split:
+        """The part that a model may be judged on.
+
+        Raises:
+            UsageError: another name than test or validation.
+        """
+        if split not in ("test", "validation"):
+            raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
+        part: Split = getattr(self, split)
+        return part
+
 
 @dataclass
 class Decoded:

@@ -11,13 +11,12 @@ loops and no edge twice.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,11 @@ from torch import Tensor
 from ..errors import UsageError
 from ..noise import key
 from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, divide
+from .packed import unpacked
 
-NonEdges = Literal["uniform", "sharing"]
+if TYPE_CHECKING:
+    from ..modalities.graphs import NonEdges
+
 Pair = tuple[str, str]
 SOURCES = (
     "an edge list (.txt, .tsv, .csv, also .gz), a folder with *_train.txt, *_test.txt and *_test_neg.txt, pairs, karate"
@@ -222,15 +224,11 @@ def _folder(folder: Path) -> Listed:
 
 def _file(path: Path) -> Listed:
     """An edge a line; comments begin with # or %; what is no edge is left out with the reason."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UsageError(f"a graph from {path}", f"it cannot be read: {error}", "give a whole file") from None
     pairs: list[Pair] = []
     skipped: list[tuple[str, str]] = []
     more, first = 0, True
     commas = path.name.removesuffix(".gz").lower().endswith(".csv")
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+    for number, raw in enumerate(unpacked(path, f"a graph from {path}").splitlines(), 1):
         try:
             line = raw.decode("utf-8").strip()
         except UnicodeDecodeError as error:

@@ -11,7 +11,6 @@ samples come back in the data's units.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import io
 import math
@@ -30,6 +29,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..noise import generator
 from .core import ANY, TEST, TRAIN, VALIDATION, Data, Spec, Split, sides
+from .packed import arrays, unpacked
 
 WINDOW = 24  # rows of a window of a long series, unless asked for more
 WHOLE = 128  # series of one length up to this are windows as they are
@@ -170,11 +170,12 @@ def _read(source: Any, time: str | None, group: str | None, label: str | None) -
     special = {"time": time, "group": group, "label": label}
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
+        asked = f"time series from {path}"
         if not path.is_file():
             found = "a folder" if path.is_dir() else "no such file"
-            raise UsageError(f"time series from {path}", found, f"give {SOURCES}")
+            raise UsageError(asked, found, f"give {SOURCES}")
         if path.suffix in (".npy", ".npz"):
-            return path.name, _of_arrays(_loaded(path), special, f"time series from {path}")
+            return path.name, _of_arrays(arrays(path, asked, f"give {SOURCES}"), special, asked)
         return path.name, _of_csv(path, special)
     if isinstance(source, tuple) and len(source) == 2:
         source = {"x": source[0], "y": source[1]}
@@ -183,14 +184,6 @@ def _read(source: Any, time: str | None, group: str | None, label: str | None) -
     if isinstance(source, Mapping):
         return "arrays", _of_arrays({name: np.asarray(a) for name, a in source.items()}, special, "time series")
     raise UsageError("time series", f"a {type(source).__name__}", f"give {SOURCES}")
-
-
-def _loaded(path: Path) -> dict[str, np.ndarray]:
-    try:
-        held = np.load(path, allow_pickle=False)
-        return {"x": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise UsageError(f"time series from {path}", f"it cannot be read: {error}", f"give {SOURCES}") from None
 
 
 def _of_arrays(arrays: Mapping[str, np.ndarray], special: Mapping[str, str | None], asked: str) -> Table:
@@ -267,9 +260,8 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     """Column names, rows of as many cells, and notes."""
     asked = f"time series from {path}"
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = unpacked(path, asked).decode()
+    except UnicodeDecodeError as error:
         raise UsageError(asked, f"it cannot be read: {error}", f"give {SOURCES}") from None
     first = text.partition("\n")[0]
     delimiter = next((mark for mark in "\t;" if mark in first), ",")

@@ -9,7 +9,6 @@ The vocabulary and the length are part of the data's `Spec`, so a model knows ho
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
@@ -25,6 +24,7 @@ from torch import Tensor
 from ..errors import UsageError
 from . import oracle as oracles
 from .core import ANY, Data, Decoded, Spec, Split, divide
+from .packed import arrays, unpacked
 
 if TYPE_CHECKING:
     from ..modalities.text import Units
@@ -137,10 +137,10 @@ def _oracle(text: str) -> oracles.Oracle:
 
 
 def _oracle_of(path: Path) -> oracles.Oracle:
+    held = arrays(path, f"text from {path}", f"give {SOURCES}")
     try:
-        with np.load(path, allow_pickle=False) as held:
-            return oracles.from_arrays(path.name, {name: held[name] for name in held.files})
-    except (ValueError, OSError, KeyError) as error:
+        return oracles.from_arrays(path.name, held)
+    except (ValueError, KeyError) as error:
         raise UsageError(f"text from {path}", f"not an oracle's weights: {error}", f"give {SOURCES}") from None
 
 
@@ -150,13 +150,8 @@ def _read(path: Path, strict: bool) -> tuple[list[str], list[tuple[str, str]], l
         raise UsageError(f"text from {path}", "no such file", f"give {SOURCES}")
     if path.is_dir():
         raise UsageError(f"text from {path}", "a folder", f"give {SOURCES}")
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UsageError(f"text from {path}", f"it cannot be read: {error}", "give a whole file") from None
-    content = content.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
     lines, skipped, empty = [], [], 0
-    raw = content.splitlines()
+    raw = unpacked(path, f"text from {path}").splitlines()
     for number, line in enumerate(raw, 1):
         try:
             text = line.decode("utf-8").strip()

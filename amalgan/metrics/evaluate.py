@@ -76,9 +76,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
     Raises:
         UsageError: unknown split, or too few items in it.
     """
-    if split not in ("test", "validation"):
-        raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
-    held_out, train = getattr(data, split), data.train
+    held_out, train = data.held_out(split), data.train
     n = min(n, len(held_out), len(train))
     if n <= NEIGHBOURS:
         raise UsageError(

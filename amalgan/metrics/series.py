@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from amalgan.noise import generator, key, rows
+from amalgan.noise import generator, key, rows, uniform_rows
 
 WIDTH, STEPS, BATCH, RATE = 24, 400, 64, 1e-2  # of the networks that judge
 TIMES = 2  # classifiers of other first weights, of which the one counts that learned its examples best
@@ -195,7 +195,7 @@ class VectorAutoregression:
         _, steps, columns = self.start.shape
         jitter = 1e-12 * torch.eye(columns, dtype=torch.float64)
         root = torch.linalg.cholesky(self.covariance + jitter)
-        uniform = torch.special.ndtr(rows(n, (), seed, "starts"))
+        uniform = uniform_rows(n, (), seed, "starts")
         made = self.start[(uniform * len(self.start)).long().clamp(max=len(self.start) - 1), : self.order]
         noise = rows(n, (steps, columns), seed, "errors").double() @ root.T
         for t in range(self.order, steps):
@@ -218,7 +218,7 @@ class BlockBootstrap:
         """(n, T, D)."""
         count, steps, columns = self.x.shape
         needed = -(-steps // self.block)
-        uniform = torch.special.ndtr(rows(n, (needed,), seed, "blocks"))
+        uniform = uniform_rows(n, (needed,), seed, "blocks")
         at = (uniform[:, 0] * count).long().clamp(max=count - 1)
         made = self.x[at, : self.block]
         ends = self.x[:, : steps - self.block]  # rows that a whole block follows

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 
 if TYPE_CHECKING:
@@ -159,9 +158,7 @@ class Control(Modality):
         from amalgan.modalities import films
         from amalgan.noise import key
 
-        if split not in ("test", "validation"):
-            raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
-        held, spec, seed = getattr(data, split), data.spec, key("judged", split)
+        held, spec, seed = data.held_out(split), data.spec, key("judged", split)
         n, details, alike = min(n, EPISODES), spec.details, judge.as_many(data.train, held)
         random = judge.by_chance(spec, n, seed)
         chance, expert = judge.mean_return(random), details["expert"]
@@ -184,7 +181,6 @@ class Control(Modality):
         import torch
 
         from amalgan.metrics import control as judge
-        from amalgan.metrics.rows import Row
 
         episodes = model.sample(against.n, against.seed)
         earned, expert, chance = judge.mean_return(episodes), data.spec.details["expert"], against.ceiling["return"]
@@ -201,15 +197,13 @@ class Control(Modality):
         notes = {"return": f"the constant-reward control earns {against.control:.4g}"}
         counts = {"action_nll": len(against.held_out), "occupancy": against.alike}
         return [
-            Row(
+            self.row(
                 name,
                 values[name],
-                METRICS[name].unit,
-                METRICS[name].better,
                 against.floor.get(name),
                 against.ceiling.get(name),
                 counts.get(name, against.n),
-                note=notes.get(name, ""),
+                notes.get(name, ""),
             )
             for name in METRICS
             if name in values

@@ -128,6 +128,13 @@ class Modality:
         """What can be said of a model against a reference."""
         raise NotImplementedError
 
+    def row(self, name: str, value: float, floor: float | None, ceiling: float | None, n: int, note: str = "") -> Row:
+        """A row of one of this modality's metrics."""
+        from amalgan.metrics.rows import Row
+
+        meaning = self.metrics[name]
+        return Row(name, value, meaning.unit, meaning.better, floor, ceiling, n, note=note)
+
     def judging_seconds(self, data: Data) -> float:
         """A first guess of what `reference` takes."""
         return 1.0

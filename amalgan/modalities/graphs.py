@@ -190,14 +190,13 @@ class Edges(Modality):
         from amalgan.metrics import graphs as judge
         from amalgan.networks.graphs import graph_of
 
-        if split not in ("test", "validation"):
-            raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
-        held = getattr(data, split)
+        held = data.held_out(split)
         if not len(held):
             raise UsageError(
                 f"judging on the {split} edges", "there are none", "leave --whole out, or write --split test"
             )
-        edges, others = (held.x[held.c == label][:n] for label in (1, 0))
+        x, c = held.batch(torch.arange(len(held)))
+        edges, others = (x[c == label][:n] for label in (1, 0))
         pairs = torch.cat([edges, others])
         labels = torch.cat([torch.ones(len(edges)), torch.zeros(len(others))]).long()
         graph = graph_of(data.spec)
@@ -210,8 +209,6 @@ class Edges(Modality):
     def evaluate(self, model: Any, data: Data, against: Reference) -> list[Row]:
         """Link prediction by each network's scores, surprise at held-out edges, and leakage."""
         import torch
-
-        from amalgan.metrics.rows import Row
 
         if data.spec.details["vertices"] != model.spec.details["vertices"]:
             raise UsageError(
@@ -232,10 +229,7 @@ class Edges(Modality):
                 rows.append((name, values[name], 1.0, max(others.values()), against.n, note))
         rows += self._surprise(model, against)
         rows += self._leakage(model, data, against)
-        return [
-            Row(name, value, METRICS[name].unit, METRICS[name].better, floor, ceiling, n, note=note)
-            for name, value, floor, ceiling, n, note in rows
-        ]
+        return [self.row(*found) for found in rows]
 
     def _surprise(self, model: Any, against: Reference) -> list[Found]:
         import math

@@ -7,10 +7,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
+from amalgan.modalities.images import Prior
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from amalgan.data import Data, Spec
     from amalgan.metrics.rows import Row
 
-Prior = Literal["fitted", "standard"]
 LEARN = 1000  # samples, beside those that are judged, from which the judges learn
 SHOWN = 24  # windows in a picture
 OVERLAID, COLUMNS = 8, 6  # windows in one chart of a report, and columns that have a chart
@@ -233,9 +233,7 @@ class Series(Modality):
         from amalgan.metrics.memorisation import distances_to
         from amalgan.noise import generator
 
-        if split not in ("test", "validation"):
-            raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
-        part = getattr(data, split)
+        part = data.held_out(split)
         n = min(n, len(part), len(data.train))
         chosen = torch.randperm(len(part), generator=generator("reference", split))[:n]
         held_out, labels = part.batch(chosen)
@@ -262,8 +260,6 @@ class Series(Modality):
         """Reconstructions of held-out windows; n samples, from the fitted prior where there is one."""
         import torch
 
-        from amalgan.metrics.rows import Row
-
         training, count = model.training, against.n + LEARN
         model.eval()
         values: dict[str, float] = {}
@@ -275,16 +271,7 @@ class Series(Modality):
             values |= scores(_drawn(model, count, 0, "fitted").cpu(), c, against, data)
         model.train(training)
         return [
-            Row(
-                name,
-                value,
-                METRICS[name].unit,
-                METRICS[name].better,
-                against.floor.get(name),
-                against.ceiling.get(name),
-                against.n,
-                note=against.told(name),
-            )
+            self.row(name, value, against.floor.get(name), against.ceiling.get(name), against.n, against.told(name))
             for name, value in values.items()
         ]
 

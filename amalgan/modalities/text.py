@@ -199,9 +199,7 @@ class Text(Modality):
         from amalgan.noise import generator
 
         _checked(temperature)
-        if split not in ("test", "validation"):
-            raise UsageError("an evaluation", f"split={split!r}", "write test, or validation while settings are chosen")
-        held_out, train = getattr(data, split).tensor(), data.train.tensor()
+        held_out, train = data.held_out(split).tensor(), data.train.tensor()
         ends = data.spec.details["ends"]
         lines, training = plain(held_out, ends), plain(train, ends)
         n = min(n, len(lines), len(training))
@@ -225,8 +223,6 @@ class Text(Modality):
         """Likelihood of held-out lines; n-grams, variety and copies of n samples."""
         import torch
 
-        from amalgan.metrics.rows import Row
-
         ends = data.spec.details["ends"]
         training = model.training
         model.eval()
@@ -241,15 +237,13 @@ class Text(Modality):
             values["nll_oracle"] = float(data.known.nll(tokens).mean()) / tokens.shape[1]
         note = "" if against.temperature == 1 else f"temperature {against.temperature:g}"
         return [
-            Row(
+            self.row(
                 name,
                 values[name],
-                METRICS[name].unit,
-                METRICS[name].better,
                 against.floor.get(name),
                 against.ceiling.get(name),
                 len(held_out) if name == "nll_gen" else against.n,
-                note="" if name == "nll_gen" else note,
+                "" if name == "nll_gen" else note,
             )
             for name in METRICS
             if name in values

@@ -80,12 +80,8 @@ class ControlDraw:
         """A pair for each of x: as many from each episode, at places drawn at random."""
         pairs, count = self.play.pairs, len(self.x)
         episode = torch.arange(count, device=pairs.device) * len(pairs) // count  # so too if processes share both
-        place = (self.uniform("place", count) * pairs.shape[1]).long().clamp(max=pairs.shape[1] - 1)
+        place = (self.noise.uniform("place", (count,)) * pairs.shape[1]).long().clamp(max=pairs.shape[1] - 1)
         return pairs[episode, place]
-
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Numbers in [0, 1) from the named stream."""
-        return torch.special.ndtr(self.noise(name, shape))
 
 
 class ControlModel(Model):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.models.latent import LatentDraw, LatentModel
-from amalgan.noise import Noise, rows
+from amalgan.noise import Noise, uniform_rows
 
 TOLD = ("decoder", "discriminator")
 
@@ -54,7 +54,7 @@ class LabelledModel(LatentModel):
 
     def labels(self, n: int, seed: int = 0) -> Tensor:
         """n labels (n,), as frequent as in the training set."""
-        uniform = torch.special.ndtr(rows(n, (), seed, "labels"))
+        uniform = uniform_rows(n, (), seed, "labels")
         return torch.searchsorted(self.shares.cpu().cumsum(0), uniform, right=True).clamp(max=len(self.shares) - 1)
 
     @torch.no_grad()

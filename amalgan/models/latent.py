@@ -60,10 +60,6 @@ class LatentDraw:
     def fake(self) -> Tensor:
         return self.model.decode(self.noise("prior", (len(self.x), self.model.latent)))
 
-    def uniform(self, name: str, n: int) -> Tensor:
-        """(n,) numbers in [0, 1) from the named stream."""
-        return torch.special.ndtr(self.noise(name, (n,)))
-
 
 class LatentModel(Model):
     """Networks that play together through a latent code z of d dimensions.

@@ -20,7 +20,7 @@ from torch.nn.functional import log_softmax
 from amalgan.data import Spec
 from amalgan.models.core import Model
 from amalgan.networks.sequences import START, Dropout, Reader, State, Writer
-from amalgan.noise import Noise, rows
+from amalgan.noise import Noise, uniform_rows
 
 SCORED, BATCH = 4096, 256  # sequences that the reader scores, and the writer samples, at once
 CHOSEN = 128  # tokens chosen at once: 128 rows of 5,000 logits are 2.5 MB
@@ -54,7 +54,7 @@ class SequenceDraw:
 
     def uniform(self, name: str, *more: int) -> Tensor:
         """(B, ..., T) numbers in [0, 1) from the named stream."""
-        return torch.special.ndtr(self.noise(name, (len(self.x), *more, self.model.length)))
+        return self.noise.uniform(name, (len(self.x), *more, self.model.length))
 
     def action_values(self, rollouts: int, follow: float = 0.0) -> Tensor:
         """Q of the fake's tokens, (B, T): see `SequenceModel.action_values`."""
@@ -196,7 +196,7 @@ class SequenceModel(Model):
         """
         device = self.generator.logits.weight.device
         whole = -(-n // BATCH) * BATCH  # batches of one size: the size decides how a matrix product rounds
-        uniform = torch.special.ndtr(rows(whole, (self.length,), seed, "prior")).to(device)
+        uniform = uniform_rows(whole, (self.length,), seed, "prior").to(device)
         starts = None if prefix is None else prefix.to(device).expand(BATCH, -1)
         return torch.cat([self.write(part, starts, temperature) for part in uniform.split(BATCH)])[:n]
 

@@ -92,7 +92,7 @@ class Dropout(nn.Module):
             return x
         if self.noise is None:
             return plain_dropout(x, self.share)
-        kept = torch.special.ndtr(self.noise("dropout", tuple(x.shape))) >= self.share
+        kept = self.noise.uniform("dropout", tuple(x.shape)) >= self.share
         return x * kept / (1 - self.share)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
+from amalgan.noise import Noise
 
 Schedule = Callable[[float], float]  # progress of the stage in [0, 1] -> weight
 Weight = float | Schedule
@@ -48,7 +49,7 @@ class Verdict:
 
 
 class Draw(Protocol):
-    """The record of one play that a model hands to an objective: x, c, and what that model's plays have besides.
+    """The record of one play that a model hands to an objective: x, c, its noise, and what that model's plays have besides.
 
     Its fields are computed when first read, and kept; a latent model's draw has posterior, z, reconstruction, fake.
     """
@@ -56,6 +57,7 @@ class Draw(Protocol):
     model: Any
     x: Tensor
     c: Tensor | None
+    noise: Noise
 
     def __getattr__(self, field: str) -> Any: ...
 

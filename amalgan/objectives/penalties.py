@@ -64,7 +64,7 @@ class OneCentred(Objective):
         if turn.player == "discriminator" and turn.step % self.every == 0:
             x, between = turn.draw.x, []
             for field in self.on:
-                share = turn.draw.uniform(f"between {field}", len(x)).view(-1, *[1] * (x.dim() - 1))
+                share = turn.draw.noise.uniform(f"between {field}", (len(x),)).view(-1, *[1] * (x.dim() - 1))
                 between.append(share * x + (1 - share) * getattr(turn.draw, field).detach())
             points = torch.cat(between).requires_grad_()
             logits, _ = turn.draw.model.discriminator(points)

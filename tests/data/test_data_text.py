@@ -100,7 +100,7 @@ MISTAKES = {
     "one line": ("a.txt", b"only this\n", "1 distinct item"),
     "another encoding": ("a.txt", "\xe4\xf6\xfc\n".encode("latin1") * 5, "not UTF-8"),
     "a damaged archive": ("a.txt.gz", b"\x1f\x8b\x08 not really", "cannot be read"),
-    "no oracle": ("a.npz", b"PK not an archive", "not an oracle"),
+    "no oracle": ("a.npz", b"PK not an archive", "cannot be read"),
 }
 
 

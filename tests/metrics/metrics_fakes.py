@@ -1,63 +1,33 @@
-"""Small stand-ins for data and models, and real data where it is at hand."""
+"""Small data, stand-ins for models, and real data where it is at hand."""
 
 from __future__ import annotations
 
 import gzip
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from amalgan.data import Data, Spec
+from amalgan.data.core import Split
+from amalgan.data.known import Mixture
 from amalgan.models.priors import StandardNormal
 
 
-@dataclass
-class FakeSplit:
-    x: Tensor
-    c: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, index: Tensor, device: str = "cpu") -> tuple[Tensor, Tensor | None]:
-        x = self.x[index]
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        return x.to(device), None if self.c is None else self.c[index]
-
-    def tensor(self, limit: int | None = None) -> Tensor:
-        return self.batch(torch.arange(len(self) if limit is None else min(limit, len(self))))[0]
-
-
-@dataclass
-class FakeData:
-    name: str
-    train: FakeSplit
-    validation: FakeSplit
-    test: FakeSplit
-    spec: SimpleNamespace
-    fingerprint: str
-    notes: list[str] = field(default_factory=list)
-    known: SimpleNamespace | None = None
-
-
-def data_of(
-    name: str, x: Tensor, c: Tensor | None, test: int, validation: int = 0, modality: str = "images"
-) -> FakeData:
+def data_of(name: str, x: Tensor, c: Tensor | None, test: int, validation: int = 0, modality: str = "images") -> Data:
     """Cut x into test (first), validation and train."""
     parts = [slice(test + validation, None), slice(test, test + validation), slice(0, test)]
-    splits = [FakeSplit(x[p], None if c is None else c[p]) for p in parts]
+    splits = [Split(x[p], None if c is None else c[p]) for p in parts]
     classes = () if c is None else tuple(str(i) for i in range(int(c.max()) + 1))
-    spec = SimpleNamespace(modality=modality, shape=tuple(x.shape[1:]), classes=classes)
-    return FakeData(name, *splits, spec, fingerprint=f"{name}-{len(x)}")
+    return Data(name, Spec(modality, tuple(x.shape[1:]), classes), *splits, notes=[], fingerprint=f"{name}-{len(x)}")
 
 
-def digits(labels: bool = True) -> FakeData:
+def digits(labels: bool = True) -> Data:
     """scikit-learn's 8x8 digits in a fixed shuffled order: 1,197 train, 200 validation, 400 test."""
     bunch = load_digits()
     order = torch.randperm(len(bunch.images), generator=torch.Generator().manual_seed(0))
@@ -66,7 +36,7 @@ def digits(labels: bool = True) -> FakeData:
     return data_of("digits", x, c, test=400, validation=200)
 
 
-def idx(folder: str) -> FakeData:
+def idx(folder: str) -> Data:
     """MNIST or Fashion-MNIST as read from the idx files; skips where they are absent."""
     root = Path(os.environ.get("AMALGAN_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / folder
     if not root.is_dir():
@@ -80,20 +50,16 @@ def idx(folder: str) -> FakeData:
         ).long()
 
     (x, c), (u, d) = read("train"), read("t10k")
-    data = data_of(folder, x, c, test=0, validation=5000)
-    data.test = FakeSplit(u, d)
-    return data
+    return replace(data_of(folder, x, c, test=0, validation=5000), test=Split(u, d))
 
 
-def ring(n: int = 6000, modes: int = 8, sigma: float = 0.01, seed: int = 0) -> FakeData:
+def ring(n: int = 6000, modes: int = 8, sigma: float = 0.01, seed: int = 0) -> Data:
     """The ring of Gaussians, radius 1, angles without the end point."""
     generator = torch.Generator().manual_seed(seed)
     c = torch.randint(modes, (n,), generator=generator)
     means = ring_means(modes)
     x = means[c] + sigma * torch.randn(n, 2, generator=generator)
-    data = data_of("ring", x, None, test=n // 3, modality="points")
-    data.known = SimpleNamespace(means=means, sigma=sigma)
-    return data
+    return replace(data_of("ring", x, None, test=n // 3, modality="points"), known=Mixture("ring", means, sigma))
 
 
 def ring_means(modes: int = 8) -> Tensor:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from metrics_fakes import FakeData, LinearGaussian, Replays, digits, ring
+from metrics_fakes import LinearGaussian, Replays, digits, ring
 from torch import Tensor
 from torch.nn import functional as F
 
+from amalgan.data import Data
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics import features
 from amalgan.metrics.evaluate import METRICS, Reference, Row, evaluate, reference, shuffled
@@ -25,23 +26,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data() -> FakeData:
+def data() -> Data:
     return digits()
 
 
 @pytest.fixture(scope="module")
-def against(data: FakeData, cache: Path) -> Reference:
+def against(data: Data, cache: Path) -> Reference:
     return reference(data, features=features.classifier(data, steps=STEPS))
 
 
-def rows_of(model: object, data: FakeData, against: Reference | None, **options: object) -> dict[str, Row]:
+def rows_of(model: object, data: Data, against: Reference | None, **options: object) -> dict[str, Row]:
     rows = evaluate(model, data, against=against, **options)
     named = {(row.metric, row.prior): row for row in rows}
     assert len(named) == len(rows), "a row for each metric and prior"
     return {row.metric: row for row in rows}
 
 
-def test_floors_and_ceilings(data: FakeData, against: Reference) -> None:
+def test_floors_and_ceilings(data: Data, against: Reference) -> None:
     floor, ceiling = against.floor, against.ceiling
     for name in ("frechet", "kernel", "precision", "recall", "coverage", "reverse_kl", "uniqueness", "pixel_mse"):
         lower = METRICS[name].better == "lower"
@@ -51,13 +52,13 @@ def test_floors_and_ceilings(data: FakeData, against: Reference) -> None:
     assert ceiling["pixel_mse"] == pytest.approx(float(data.train.x.var(0).mean()), rel=0.1)
 
 
-def test_a_good_model_lies_at_the_floor(data: FakeData, against: Reference) -> None:
+def test_a_good_model_lies_at_the_floor(data: Data, against: Reference) -> None:
     found = rows_of(Replays(data.validation.x.repeat(2, 1, 1, 1)), data, against)
     assert found["frechet"].value < 3 * found["frechet"].floor
     assert found["precision"].value > 0.9 and found["modes"].value == 10 and found["memorisation"].value < 0.06
 
 
-def test_planted_failures_are_seen(data: FakeData, against: Reference) -> None:
+def test_planted_failures_are_seen(data: Data, against: Reference) -> None:
     collapsed = rows_of(Replays(data.validation.x[:3]), data, against)
     assert collapsed["precision"].value > 0.6 and collapsed["recall"].value < 0.05
     assert collapsed["uniqueness"].value == 0 and "0.8% exactly distinct" in collapsed["uniqueness"].note
@@ -72,7 +73,7 @@ def test_planted_failures_are_seen(data: FakeData, against: Reference) -> None:
     assert trivial["recall"].value < 0.3 and trivial["frechet"].value > 0.5 * trivial["frechet"].ceiling
 
 
-def test_a_model_with_an_encoder_has_all_rows(data: FakeData, against: Reference) -> None:
+def test_a_model_with_an_encoder_has_all_rows(data: Data, against: Reference) -> None:
     model = LinearGaussian((1, 8, 8), 4)
     model.fitted = object()  # says that a prior was fitted
     model.train()
@@ -93,7 +94,7 @@ def test_a_model_with_an_encoder_has_all_rows(data: FakeData, against: Reference
         assert row.features == (against.eyes.fingerprint if looked else "")
 
 
-def test_without_a_fitted_prior_only_the_standard_one_is_judged(data: FakeData, against: Reference) -> None:
+def test_without_a_fitted_prior_only_the_standard_one_is_judged(data: Data, against: Reference) -> None:
     rows = evaluate(LinearGaussian((1, 8, 8), 4), data, against=against, k_importance=2, n_importance=5)
     assert {row.prior for row in rows} == {"", "standard"}
     assert {row.prior for row in evaluate(Replays(data.test.x), data, against=against, priors=["fitted"])} == {
@@ -101,7 +102,7 @@ def test_without_a_fitted_prior_only_the_standard_one_is_judged(data: FakeData, 
     }
 
 
-def test_the_reference_is_the_same_every_time_and_independent_of_the_order(data: FakeData, against: Reference) -> None:
+def test_the_reference_is_the_same_every_time_and_independent_of_the_order(data: Data, against: Reference) -> None:
     again = reference(data, features=against.eyes)
     assert again.floor == against.floor and torch.equal(again.real, against.real)
     assert evaluate(Replays(data.train.x), data, against=again) == evaluate(
@@ -124,12 +125,12 @@ def test_points() -> None:
     assert collapsed["modes"].value == 1 and collapsed["reverse_kl"].value == pytest.approx(math.log(8))
 
 
-def test_few_images_are_said_to_be_few(data: FakeData, against: Reference) -> None:
+def test_few_images_are_said_to_be_few(data: Data, against: Reference) -> None:
     found = rows_of(Replays(data.train.x), data, reference(data, n=50, features=against.eyes))
     assert "much too high" in found["frechet"].note and found["frechet"].n == 50
 
 
-def test_mistakes(data: FakeData, against: Reference) -> None:
+def test_mistakes(data: Data, against: Reference) -> None:
     broken = data.train.x[:400].clone()
     broken[3, 0, 0, 0] = math.nan
     with pytest.raises(AmalganError, match="in 1 of them"):

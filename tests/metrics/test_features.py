@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,7 @@ def test_only_the_training_split_is_learned_from(tmp_path: Path, monkeypatch: py
 
 
 def test_unknown_labels_are_left_out() -> None:
-    data = digits()
-    data.fingerprint = "half unknown"
+    data = replace(digits(), fingerprint="half unknown")
     x, c = data.train.x, data.train.c
     data.train.x, data.train.c = torch.cat([x, torch.rand_like(x)]), torch.cat([c, torch.full_like(c, -1)])
     assert features.classifier(data, steps=60).accuracy > 0.9

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metrics_fakes import FakeSplit, digits
+from metrics_fakes import digits
 from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional as F
 
+from amalgan.data.core import Split
 from amalgan.errors import UsageError
 from amalgan.metrics.memorisation import distances_to, memorisation, near_duplicate_threshold, uniqueness
 
@@ -66,4 +67,4 @@ def test_uniqueness_when_real_images_repeat() -> None:
 
 def test_mistakes() -> None:
     with pytest.raises(UsageError, match="same shape"):
-        memorisation(torch.zeros(3, 1, 8, 8), FakeSplit(torch.zeros(3, 1, 8, 8)), torch.zeros(3, 1, 4, 4))
+        memorisation(torch.zeros(3, 1, 8, 8), Split(torch.zeros(3, 1, 8, 8), None), torch.zeros(3, 1, 4, 4))

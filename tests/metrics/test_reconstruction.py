@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metrics_fakes import FakeSplit, LinearGaussian, digits
+from metrics_fakes import LinearGaussian, digits
 
+from amalgan.data.core import Split
 from amalgan.errors import UsageError
 from amalgan.metrics.reconstruction import mean_item, pixel_error, reconstruct
 
@@ -24,7 +25,7 @@ def test_the_mean_image_is_the_best_constant() -> None:
     best = pixel_error(train.x, mean.expand_as(train.x))
     assert best == pytest.approx(float(train.x.var(0, unbiased=False).mean()), rel=1e-5)
     assert best < pixel_error(train.x, (mean + 0.01).expand_as(train.x))
-    assert mean_item(FakeSplit(torch.full((3, 1, 2, 2), 51, dtype=torch.uint8))).unique().item() == pytest.approx(0.2)
+    assert mean_item(Split(torch.full((3, 1, 2, 2), 51, dtype=torch.uint8), None)).unique().item() == pytest.approx(0.2)
 
 
 def test_reconstruct_does_not_depend_on_the_batch() -> None:

@@ -71,7 +71,7 @@ def test_a_draws_noise_is_named() -> None:
     assert not torch.equal(one.z, made.draw(x, None, Noise(0, 4)).z)
     assert torch.equal(one.fake, made.decode(Noise(0, 3)("prior", (5, 3))))
     assert torch.equal(one.z, one.posterior.sample(Noise(0, 3)("posterior", (5, 3))))
-    share = one.uniform("between", 10_000)
+    share = one.noise.uniform("between", (10_000,))
     assert share.min() >= 0 and share.max() <= 1 and abs(share.mean() - 0.5) < 5 * (1 / 12 / 10_000) ** 0.5
 
 

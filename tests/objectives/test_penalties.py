@@ -50,7 +50,7 @@ def losses(objective: o.Objective, critic: nn.Module, step: int = 0, player: str
     uniform = torch.rand(7, generator=source)
     draw: Any = SimpleNamespace(
         model=SimpleNamespace(discriminator=critic), x=x, fake=fake, reconstruction=reconstruction,
-        uniform=lambda name, n: uniform[:n],
+        noise=SimpleNamespace(uniform=lambda name, shape: uniform),
     )  # fmt: skip
     return list(objective.losses(Turn(draw, player, step)))
 
@@ -122,7 +122,7 @@ def test_on_a_curved_critic_against_finite_differences(objective: o.Objective) -
 def _double(objective: o.Objective, critic: nn.Module, x: Tensor, fake: Tensor, share: Tensor) -> list[Loss]:
     draw: Any = SimpleNamespace(
         model=SimpleNamespace(discriminator=critic), x=x.double(), fake=fake.double(),
-        uniform=lambda name, n: share.double().squeeze(1),
+        noise=SimpleNamespace(uniform=lambda name, shape: share.double().squeeze(1)),
     )  # fmt: skip
     return list(objective.losses(Turn(draw, "discriminator")))
 

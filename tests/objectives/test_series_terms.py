@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan import objectives as o
+from amalgan.noise import Noise
 from amalgan.objectives.core import Turn
 from amalgan.objectives.timegan import root
 
@@ -42,7 +43,7 @@ def test_the_slope_is_that_of_the_mean_verdict() -> None:
     """D = mean of 3 x_1 and 3 x_2 has the slope (1.5, 1.5)."""
     (loss,) = o.ZeroCentred(2.0).losses(turn("discriminator", x=X))
     assert float(loss.value.detach()) == pytest.approx((1.5**2 + 1.5**2) / 2)
-    (loss,) = o.OneCentred().losses(turn("discriminator", x=X, fake=FAKE, uniform=lambda name, n: torch.rand(n)))
+    (loss,) = o.OneCentred().losses(turn("discriminator", x=X, fake=FAKE, noise=Noise(0, 0)))
     assert float(loss.value.detach()) == pytest.approx((4.5**0.5 - 1) ** 2, rel=1e-5)
 
 
