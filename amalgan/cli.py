@@ -13,7 +13,9 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints have three parts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", partial(argparse.RawDescriptionHelpFormatter, max_help_position=28))
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
 
@@ -145,7 +147,8 @@ def build() -> Parser:
     reconstruct.add_argument("run", type=Path, metavar="RUN", help="run folder")
     reconstruct.add_argument("--data", metavar="DATA", help="by default the run's own test set")
     reconstruct.add_argument("-n", type=int, default=32, metavar="N", help="how many (32)")
-    reconstruct.add_argument("--out", type=Path, default=Path("reconstructions.png"), metavar="PNG")
+    reconstruct.add_argument("--out", type=Path, default=Path("reconstructions.png"), metavar="PNG",
+                             help="(reconstructions.png)")  # fmt: skip
 
     interpolate = _verb(verbs, "interpolate", "walk between pairs of codes", _interpolate,
                         example="amalgan interpolate RUN -n 8 --steps 10 --out walk.png")  # fmt: skip
@@ -153,7 +156,8 @@ def build() -> Parser:
     interpolate.add_argument("-n", type=int, default=8, metavar="N", help="rows: pairs to walk between (8)")
     interpolate.add_argument("--steps", type=int, default=10, metavar="N", help="pictures in a row, >= 2 (10)")
     interpolate.add_argument("--seed", type=int, default=0, help="which pairs (0)")
-    interpolate.add_argument("--out", type=Path, default=Path("interpolation.png"), metavar="PNG")
+    interpolate.add_argument("--out", type=Path, default=Path("interpolation.png"), metavar="PNG",
+                             help="(interpolation.png)")  # fmt: skip
 
     evaluate = _verb(verbs, "evaluate", "judge a run: quality and diversity, floors and ceilings", _evaluate,
                      example="amalgan evaluate RUN\n  amalgan evaluate RUN --data other/ --split test --json")  # fmt: skip
@@ -328,7 +332,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
         for note in [*prepared.data.notes, _resolved(prepared)]:
             progress.note(note)
         if a.dry_run:
-            return {**prepared.record, "out": prepared.folder, "estimate_seconds": prepared.estimate}
+            return _described(a, prepared)
         run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
     return _said(a, run)
 
@@ -481,6 +485,29 @@ def _resolved(prepared: Any) -> str:
         f"{record['steps']} steps on {record['device']}, {record['threads']} thread{'s'[: record['threads'] > 1]}"
         f"{time}; in {prepared.folder}"
     )
+
+
+def _described(a: argparse.Namespace, prepared: Any) -> dict[str, Any]:
+    """What would be trained: settings, objectives as they add up, networks."""
+    record, plan = prepared.record, prepared.plan
+    weights = {
+        name: sum(p.numel() for p in plan.model.get_submodule(name).parameters()) for name in plan.model.networks
+    }
+    stages = [(share, repr(objective)) for objective, share in plan.stages]
+    if not a.json:
+        print(
+            f"{a.recipe} on {record['data']['name']}, seed {record['seed']}, batches of {plan.batch}, {plan.precision}"
+        )
+        said = {
+            "settings": [", ".join(f"{name} {value}" for name, value in record["arguments"].items())],
+            "objective": [text if len(stages) == 1 else f"{share:.0%} of the steps: {text}" for share, text in stages],
+            "networks": [", ".join(f"{name} {count:,}" for name, count in weights.items()) + " weights"],
+        }
+        for name, lines in said.items():
+            first, *rest = [part for line in lines for part in textwrap.wrap(line, 105, break_long_words=False)]
+            print(f"  {name:<11}{first}", *(f"             {line}" for line in rest), sep="\n")
+    return {**record, "out": prepared.folder, "estimate_seconds": prepared.estimate, "weights": weights,
+            "objective": [{"share": share, "objective": text} for share, text in stages]}  # fmt: skip
 
 
 def _model(folder: Path) -> Any:

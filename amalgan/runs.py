@@ -303,6 +303,11 @@ class Prepared:
         """Seconds it will take, None where too short to be worth timing."""
         return self.seconds_per_step * self.steps or None
 
+    @property
+    def plan(self) -> Plan:
+        """What will be trained, and for what: networks, objectives, step sizes."""
+        return _plan(self.record, self.data)
+
     def go(self, checkpoint_seconds: float = 60.0, tensorboard: bool = False, watcher: Watcher | None = None) -> Run:
         """Train to the end of the budget."""
         torch.set_num_threads(int(self.record["threads"]))
@@ -521,14 +526,16 @@ def expected(paces: Sequence[Pace], steps: int, step: int) -> float:
     return seconds
 
 
-def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
+def _plan(record: dict[str, Any], data: Data) -> Plan:
     with torch.random.fork_rng():
         torch.manual_seed(noise.key(record["seed"], "weights"))
         plan = recipes.plan(record["recipe"], Spec.from_json(record["spec"]), record["arguments"])
-    plan = replace(plan, precision=_precision(record["precision"], plan, record["device"]))
-    if plan.batch > len(data.train):
-        plan = replace(plan, batch=len(data.train))
-    return Trainer(plan, data.train, steps, record["seed"], record["device"], record["clip"])
+    precision = _precision(record["precision"], plan, record["device"])
+    return replace(plan, precision=precision, batch=min(plan.batch, len(data.train)))
+
+
+def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
+    return Trainer(_plan(record, data), data.train, steps, record["seed"], record["device"], record["clip"])
 
 
 def _paces(record: dict[str, Any], data: Data) -> Iterator[Pace]:

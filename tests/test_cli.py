@@ -167,6 +167,12 @@ def test_dry_run_writes_nothing_and_shows_the_settings(tmp_path: Path, capsys: p
     shown = json.loads(capsys.readouterr().out)
     assert shown["arguments"]["width"] == 4 and shown["arguments"]["beta"] == 1.0
     assert shown["steps"] > 1 and 0 < shown["estimate_seconds"] < 60
+    assert shown["objective"] == [{"share": 1.0, "objective": "Reconstruction() + KL()"}]
+    assert shown["weights"].keys() == {"encoder", "decoder"}
+    words.remove("--json")
+    assert cli.run(words) == 0
+    told = capsys.readouterr()
+    assert "width 4, " in told.out and "objective  Reconstruction() + KL()" in told.out and "minutes" in told.err
     assert not (tmp_path / "run").exists()
 
 

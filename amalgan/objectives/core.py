@@ -10,6 +10,7 @@ would make lambda a hidden learning rate. Weight 0 means watch, do not train.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -141,12 +142,29 @@ class Objective:
 
     __rmul__ = __mul__
 
+    def __repr__(self) -> str:
+        """As a person would write it: the arguments that are not as by default. An attribute bears its argument's name."""
+        arguments = inspect.signature(type(self)).parameters.items()
+        shown = {name: _written(getattr(self, name, default.default)) for name, default in arguments}
+        shown = {name: text for name, text in shown.items() if text != _written(dict(arguments)[name].default)}
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in shown.items())})"
+
+
+def _written(value: Any) -> str:
+    """Numbers in six digits; a function, and so a schedule, by the name of what made it."""
+    if inspect.isfunction(value):
+        return value.__qualname__.partition(".")[0]
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
 
 class Sum(Objective):
     """L = L_1 + L_2 + ..., for every player."""
 
     def __init__(self, *parts: Objective) -> None:
         self.parts = parts
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         for part in self.parts:
@@ -165,6 +183,10 @@ class Scaled(Objective):
         if not callable(weight) and not (math.isfinite(weight) and weight >= 0):
             raise UsageError("a weight for an objective", f"{weight}", "write a number >= 0, or a schedule")
         self.weight, self.inner = weight, inner
+
+    def __repr__(self) -> str:
+        inner = f"({self.inner})" if isinstance(self.inner, Sum) else f"{self.inner}"
+        return inner if self.weight == 1 else f"{_written(self.weight)} * {inner}"
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         for loss in self.inner.losses(turn):
