@@ -150,6 +150,21 @@ def build() -> Parser:
     reconstruct.add_argument("--out", type=Path, default=Path("reconstructions.png"), metavar="PNG",
                              help="(reconstructions.png)")  # fmt: skip
 
+    embed = _verb(verbs, "embed", "write where examples lie for the model: codes of images and windows, vectors of vertices",
+                  _embed, example="amalgan embed RUN --out codes.npz\n  amalgan embed RUN --data mine/ --out codes.csv")  # fmt: skip
+    embed.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    embed.add_argument("--data", metavar="DATA", help="by default the run's own data")
+    embed.add_argument("--split", choices=("train", "validation", "test"), default="test", help="which part (test)")
+    embed.add_argument("--out", type=Path, default=Path("codes.npz"), metavar="PATH", help=".npz or .csv (codes.npz)")
+
+    near = _verb(verbs, "neighbours", "list what is nearest to a named one: the likeliest new links of a vertex", _neighbours,
+                 example="amalgan neighbours RUN Ann -n 5\n  amalgan neighbours RUN Ann --known --out ann.csv")  # fmt: skip
+    near.add_argument("run", type=Path, metavar="RUN", help="run folder, or one that save_pretrained wrote")
+    near.add_argument("name", metavar="NAME", help="as it stands in the data")
+    near.add_argument("-n", type=int, default=10, metavar="N", help="how many at most (10)")
+    near.add_argument("--out", type=Path, metavar="PATH", help=".tsv or .csv; by default they are printed")
+    _modality_flags(near, "neighbours")
+
     interpolate = _verb(verbs, "interpolate", "walk between pairs of codes", _interpolate,
                         example="amalgan interpolate RUN -n 8 --steps 10 --out walk.png")  # fmt: skip
     interpolate.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -162,7 +177,8 @@ def build() -> Parser:
     evaluate = _verb(verbs, "evaluate", "judge a run: quality and diversity, floors and ceilings", _evaluate,
                      example="amalgan evaluate RUN\n  amalgan evaluate RUN --data other/ --split test --json")  # fmt: skip
     evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    evaluate.add_argument("--data", metavar="DATA", help="by default the run's own data")
+    judged = [flag for modality in modalities.ALL for flag in modality.also_judged]
+    evaluate.add_argument("--data", *judged, metavar="DATA", help="by default the run's own data")
     evaluate.add_argument("--split", choices=("test", "validation"), default="test")
     evaluate.add_argument(
         "-n", type=int, metavar="N", help="how many real and generated examples to compare (5000 at most)"
@@ -289,7 +305,8 @@ def _written(a: argparse.Namespace, modality: Modality, method: str) -> dict[str
     for name in sorted(others - own.keys()):
         if hasattr(a, name):
             flag, known = f"--{name.replace('_', '-')}", ", ".join(f"--{n.replace('_', '-')}" for n in own)
-            raise UsageError(f"{flag} for {modality.examples}", "they know no such flag", f"write {known or 'none'}")
+            instead = f"write {known}" if known else "leave it out"
+            raise UsageError(f"{flag} for {modality.examples}", "they know no such flag", instead)
     return {name: getattr(a, name) for name in own if hasattr(a, name)}
 
 
@@ -361,14 +378,27 @@ def _sample(a: argparse.Namespace) -> dict[str, Any]:
     model = _model(a.run)
     modality = modalities.of(model.spec.modality)
     made = modality.sample(model, a.n, a.seed, **_written(a, modality, "sample"))
-    told = modality.told(made)
-    if a.out is None and told is not None:
-        if not a.json:
-            print("\n".join(told))
-        return {"samples": told}
-    out = a.out or Path("samples" + modality.suffix)
-    modality.save(made, out, prefix=f"{a.seed}-")
-    return _wrote(a, f"{a.n} samples", out)
+    return _shown(a, modality, made, "samples", f"{a.seed}-")
+
+
+def _neighbours(a: argparse.Namespace) -> dict[str, Any]:
+    _at_least(a.n, 1, "-n")
+    model = _model(a.run)
+    modality = modalities.of(model.spec.modality)
+    made = modality.neighbours(model, a.name, a.n, **_written(a, modality, "neighbours"))
+    return _shown(a, modality, made, "neighbours", f"{a.name}-")
+
+
+def _embed(a: argparse.Namespace) -> dict[str, Any]:
+    from amalgan import files, runs
+
+    if a.out.suffix not in (".npz", ".csv"):
+        raise UsageError(f"codes in {a.out}", f"the suffix {a.out.suffix!r}", "write a name that ends in .npz or .csv")
+    run = runs.load(a.run)
+    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
+    found = run.modality.embed(run.model, getattr(data, a.split))
+    files.write_arrays(a.out, found)
+    return _wrote(a, ", ".join(f"{name} {array.shape}" for name, array in found.items()), a.out)
 
 
 def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
@@ -526,6 +556,18 @@ def _able(model: Any, what: str) -> None:
 def _at_least(value: int, least: int, flag: str) -> None:
     if value < least:
         raise UsageError(f"{flag} {value}", "too few", f"write {flag} {least} or more")
+
+
+def _shown(a: argparse.Namespace, modality: Modality, made: Any, what: str, prefix: str) -> dict[str, Any]:
+    """Printed where they are lines and nobody said where to, else written."""
+    told = modality.told(made)
+    if a.out is None and told is not None:
+        if not a.json:
+            print("\n".join(told))
+        return {what: told}
+    out = a.out or Path(what + modality.suffix)
+    modality.save(made, out, prefix=prefix)
+    return _wrote(a, f"{a.n} {what}", out)
 
 
 def _wrote(a: argparse.Namespace, what: str, path: Path) -> dict[str, Any]:

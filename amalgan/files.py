@@ -7,11 +7,13 @@ file: the old one or the new one. Temporary names left by a killed process are s
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,29 @@ def write_bytes(path: Path, content: bytes) -> None:
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Arrays by name: one file for numpy, or where the name ends in .csv a table, a row for each of their rows.
+
+    Raises:
+        AmalganError: the disk is full or refuses.
+    """
+    import numpy as np
+
+    if path.suffix != ".csv":
+        held = io.BytesIO()
+        np.savez_compressed(held, **arrays)
+        return write_bytes(path, held.getvalue())
+    columns: dict[str, Any] = {}
+    for name, array in arrays.items():
+        rows = np.asarray(array).reshape(len(array), -1)
+        columns |= {name if array.ndim == 1 else f"{name}_{i}": rows[:, i].tolist() for i in range(rows.shape[1])}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values()))
+    write_bytes(path, text.getvalue().encode())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -154,6 +154,10 @@ class Run:
         """The code (B, d) of x (B, *shape)."""
         return self.model.encode(self._checked(x))
 
+    def neighbours(self, name: str, n: int = 10, **flags: Any) -> Any:
+        """The n that are nearest to a named one: the likeliest new links of a vertex."""
+        return self.modality.neighbours(self.model, name, n, **flags)
+
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, *shape) of a code (B, d)."""

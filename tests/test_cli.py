@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amalgan import cli, recipes
+from amalgan import cli, recipes, runs
 
 SMALL = ["--width=4", "--batch=8"]
 
@@ -72,7 +72,20 @@ def test_every_argument_of_a_recipe_is_a_flag_with_its_meaning(recipe: str, caps
 
 
 @pytest.mark.parametrize(
-    "verb", ["resume", "sample", "reconstruct", "interpolate", "evaluate", "compare", "report", "results", "runs"]
+    "verb",
+    [
+        "resume",
+        "sample",
+        "reconstruct",
+        "embed",
+        "neighbours",
+        "interpolate",
+        "evaluate",
+        "compare",
+        "report",
+        "results",
+        "runs",
+    ],
 )
 def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([verb, "--help"]) == 0
@@ -194,6 +207,20 @@ def test_sample_as_grid_array_and_folder(trained: dict[str, Path], tmp_path: Pat
 
 def test_sample_from_a_pretrained_folder(trained: dict[str, Path], tmp_path: Path) -> None:
     assert cli.run(["sample", str(trained["gan"] / "model"), "-n", "2", "--out", str(tmp_path / "x.png")]) == 0
+
+
+def test_embed(trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["embed", str(trained["vaegan"]), "--split", "validation", "--out"]
+    assert cli.run([*words, str(tmp_path / "z.npz")]) == cli.run([*words, str(tmp_path / "z.csv")]) == 0
+    part = runs.load(trained["vaegan"]).data.validation
+    with np.load(tmp_path / "z.npz") as held:
+        assert np.array_equal(held["z"], runs.load(trained["vaegan"]).encode(part.tensor()).numpy())
+        assert held["c"].tolist() == part.c.tolist()
+    assert (tmp_path / "z.csv").read_text().startswith("z_0,z_1,z_2,z_3,c\n")
+    assert cli.run(["embed", str(trained["gan"])]) == 2
+    assert "no encoder" in capsys.readouterr().err
+    assert cli.run(["neighbours", str(trained["gan"]), "3"]) == 2
+    assert "images have no names" in capsys.readouterr().err
 
 
 def test_reconstruct_and_interpolate(

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,13 +68,35 @@ def test_links_are_printed_or_written(
 def test_the_likeliest_neighbours_of_a_vertex(
     recipe: str, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = table(said(["sample", str(trained[recipe]), "-n", "4", "--vertex", "zoe"], capsys))
+    new = table(said(["neighbours", str(trained[recipe]), "zoe", "-n", "4"], capsys))
     assert {row["vertex"] for row in new} == {"zoe"} and {row["known"] for row in new} == {"new"}
     chances = [float(row["probability"]) for row in new]
     assert chances == sorted(chances, reverse=True) and all(0 < p < 1 for p in chances)
-    every = table(said(["sample", str(trained[recipe]), "-n", "99", "--vertex", "zoe", "--known"], capsys))
+    every = table(said(["neighbours", str(trained[recipe]), "zoe", "-n", "99", "--known"], capsys))
     assert {"known", "new"} == {row["known"] for row in every}
     assert sum(float(row["probability"]) for row in every) == pytest.approx(1, abs=2e-3)
+
+
+def test_vectors_of_the_vertices(trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(["embed", str(trained["line"]), "--out", str(tmp_path / "a.npz")], capsys)
+    said(["embed", str(trained["line"]), "--out", str(tmp_path / "a.csv")], capsys)
+    run = runs.load(trained["line"])
+    with np.load(tmp_path / "a.npz") as held:
+        assert held["vertex"].tolist() == run.spec.details["vertices"]
+        assert np.array_equal(held["z"], run.model.judge.vectors.weight.detach().numpy())
+        rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+        assert [row["vertex"] for row in rows] == held["vertex"].tolist()
+        assert [float(row["z_1"]) for row in rows] == pytest.approx(held["z"][:, 1])
+
+
+def test_a_run_is_judged_on_other_edges(
+    trained: dict[str, Path], friends: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All edges of the file that the model was not trained on: those that it held out itself."""
+    rows = json.loads(said(["evaluate", str(trained["line"]), "--test-edges", str(friends), "--json"], capsys))["rows"]
+    data = runs.load(trained["line"]).data
+    held_out = sum(int((part.c == 1).sum()) for part in (data.validation, data.test))
+    assert next(row["n"] for row in rows if row["metric"] == "auc") == held_out
 
 
 def named(folder: Path) -> list[tuple[str, str]]:
@@ -136,7 +159,7 @@ def test_a_neighbourhood_is_a_tree_with_its_likeliest_and_held_out_links(trained
         assert frozenset((one["names"][a], one["names"][b])) in trained_on
     told = {names[int(b if a == root else a)] for a, b in hidden.tolist() if root in (a, b)}
     assert {one["names"][i] for i in one["held_out"]} == told
-    assert [one["names"][i] for i in one["likeliest"]] == [row[1] for row in run.sample(3, vertex=names[root])]
+    assert [one["names"][i] for i in one["likeliest"]] == [row[1] for row in run.neighbours(names[root], 3)]
 
 
 def test_compare_says_in_words_who_beats_what_needs_no_learning(
@@ -157,10 +180,10 @@ MISTAKES = {
     "a folder": (["train", "line", "--data", "."], "_train.txt"),
     "images": (["train", "graphgan", "--data", "digits"], "karate"),
     "a flag of text": (["train", "line", "--data", "karate", "--units", "words"], "write --"),
-    "a vertex that is not there": (["sample", "RUN", "--vertex", "zoey"], "did you mean zoe"),
-    "a vertex without a way": (["sample", "RUN", "--vertex", "yan"], "another vertex"),
-    "known of nobody": (["sample", "RUN", "--known"], "--vertex NAME"),
-    "a prompt": (["sample", "RUN", "--prompt", "a"], "--vertex"),
+    "a vertex that is not there": (["neighbours", "RUN", "zoey"], "did you mean zoe"),
+    "a vertex without a way": (["neighbours", "RUN", "yan"], "another vertex"),
+    "codes as a picture": (["embed", "RUN", "--out", "a.png"], ".npz or .csv"),
+    "a prompt": (["sample", "RUN", "--prompt", "a"], "leave it out"),
     "a code": (["reconstruct", "RUN"], "train vae"),
     "recipes of two kinds": (["compare", "--data", "karate", "--recipes", "line,mle"], "one kind"),
     "non-edges of no kind": (["train", "line", "--data", "karate", "--non-edges", "near"], "uniform or sharing"),

@@ -10,13 +10,11 @@ loops and no edge twice.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,58 +22,13 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..noise import key
-from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, divide
-from .packed import unpacked
+from .core import TEST, VALIDATION, Data, Decoded, Spec, Split, divide
+from .edge_lists import Listed, read
 
 if TYPE_CHECKING:
     from ..modalities.graphs import NonEdges
 
-Pair = tuple[str, str]
-SOURCES = (
-    "an edge list (.txt, .tsv, .csv, also .gz), a folder with *_train.txt, *_test.txt and *_test_neg.txt, pairs, karate"
-)
 FEW = 100  # held-out edges, below which chance decides
-PARTS = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
-HEADS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "id1", "id2", "fromnodeid", "tonodeid"}
-
-# Zachary (1977), An information flow model for conflict and fission in small groups, Journal of Anthropological
-# Research 33: the 34 members of a karate club and who met whom outside it. Each line: a member, and those after him.
-KARATE = """1: 2 3 4 5 6 7 8 9 11 12 13 14 18 20 22 32
-2: 3 4 8 14 18 20 22 31
-3: 4 8 9 10 14 28 29 33
-4: 8 13 14
-5: 7 11
-6: 7 11 17
-7: 17
-9: 31 33 34
-10: 34
-14: 34
-15: 33 34
-16: 33 34
-19: 33 34
-20: 34
-21: 33 34
-23: 33 34
-24: 26 28 30 33 34
-25: 26 28 32
-26: 32
-27: 30 34
-28: 34
-29: 32 34
-30: 33 34
-31: 33 34
-32: 33 34
-33: 34"""
-
-
-class Listed(NamedTuple):
-    """What files say: pairs of names and the part that each belongs to, pairs that are no edges, what was left out."""
-
-    pairs: list[Pair]
-    part: list[int]
-    non_edges: dict[int, list[Pair]]
-    skipped: list[tuple[str, str]]
-    notes: list[str]
 
 
 def open(
@@ -91,9 +44,10 @@ def open(
     """Edges in three parts with no edge in common, and pairs that are none to hold them against.
 
     Arguments:
-        source: a file with an edge a line, two names apart by a tab, a comma or blanks, whatever follows; a folder that
-            holds such files as *_train.txt, *_test.txt and perhaps *_val.txt, *_test_neg.txt, *_val_neg.txt, which are
-            then taken as they are; pairs of names; or "karate".
+        source: a file with an edge a line, two names apart by a tab, a comma or blanks, whatever follows; GraphML; pairs
+            of whole numbers, or a sparse matrix as scipy saves it, in .npz; a folder that holds such files as *_train.txt,
+            *_test.txt and perhaps *_val.txt, *_test_neg.txt, *_val_neg.txt, which are then taken as they are; pairs of
+            names; a networkx graph; or "karate".
         non_edges: with what held-out edges are compared: "uniform" pairs, or pairs "sharing" the first vertex with one.
         whole: train on the validation edges too, once the settings are chosen.
         strict: stop at the first line that is no edge instead of leaving it out.
@@ -108,7 +62,7 @@ def open(
         return source
     if non_edges not in ("uniform", "sharing"):
         raise UsageError("pairs that are no edges", repr(non_edges), "write uniform or sharing")
-    name, listed = _listed(source)
+    name, listed = read(source)
     if strict and listed.skipped:
         where, why = listed.skipped[0]
         raise UsageError(f"a graph from {name}: {where}", why, "mend it, or leave --strict out")
@@ -179,90 +133,6 @@ def _fingerprint(divided: str, splits: dict[int, Split], whole: bool) -> str:
     for split in splits.values():
         digest.update(split.tensor().numpy().astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-# From files to pairs of names
-
-
-def _listed(source: Any) -> tuple[str, Listed]:
-    if isinstance(source, str) and source == "karate":
-        lines = (line.split(": ") for line in KARATE.split("\n"))
-        pairs = [(one, other) for one, others in lines for other in others.split()]
-        return "karate", Listed(pairs, [ANY] * len(pairs), {}, [], ["Zachary's karate club (1977)"])
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise UsageError(f"a graph from {path}", "no such file or folder", f"give {SOURCES}")
-        return path.name or str(path.resolve()), _folder(path) if path.is_dir() else _file(path)
-    try:
-        pairs = [(str(one), str(other)) for one, other in (row.tolist() if hasattr(row, "tolist") else row for row in source)]  # fmt: skip
-    except (TypeError, ValueError):
-        raise UsageError("a graph", f"a {type(source).__name__} that holds no pairs", f"give {SOURCES}") from None
-    return "edges", _whole(Listed(pairs, [ANY] * len(pairs), {}, [], []), "edges")
-
-
-def _folder(folder: Path) -> Listed:
-    """A division that somebody else made: *_train, *_test and their like; *_test_neg holds pairs that are no edges."""
-    found = {path.name.removesuffix(".gz").rsplit(".", 1)[0]: path for path in sorted(folder.iterdir())}
-    listed, non_edges = Listed([], [], {}, [], []), {}
-    for part, word in PARTS.items():
-        own = [path for stem, path in found.items() if stem.endswith(f"_{word}") or stem == word]
-        none = [path for stem, path in found.items() if stem.endswith(f"{word}_neg")]
-        if len(own) > 1 or (part != VALIDATION and not own):
-            told = ", ".join(path.name for path in own) or f"no *_{word}.txt"
-            raise UsageError(f"a graph from the folder {folder}", told, f"give {SOURCES}")
-        for path in own:
-            read = _file(path)
-            listed = Listed(
-                listed.pairs + read.pairs, listed.part + [part] * len(read.pairs), {},
-                listed.skipped + read.skipped, listed.notes + read.notes,
-            )  # fmt: skip
-        for path in none[:1]:
-            non_edges[part] = _file(path).pairs
-    return listed._replace(non_edges=non_edges)
-
-
-def _file(path: Path) -> Listed:
-    """An edge a line; comments begin with # or %; what is no edge is left out with the reason."""
-    pairs: list[Pair] = []
-    skipped: list[tuple[str, str]] = []
-    more, first = 0, True
-    commas = path.name.removesuffix(".gz").lower().endswith(".csv")
-    for number, raw in enumerate(unpacked(path, f"a graph from {path}").splitlines(), 1):
-        try:
-            line = raw.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            skipped.append((f"line {number} of {path.name}", f"byte 0x{raw[error.start]:02x} is not UTF-8"))
-            continue
-        if not line or line[0] in "#%":
-            continue
-        words = [word.strip() for word in _words(line, commas)]
-        head = first and len(words) >= 2 and all(word.lower() in HEADS for word in words[:2])
-        first = False
-        if head:
-            continue
-        if len(words) < 2 or not words[0] or not words[1]:
-            skipped.append((f"line {number} of {path.name}", f"{line[:40]!r} does not name two vertices"))
-            continue
-        pairs.append((words[0], words[1]))
-        more += len(words) > 2
-    notes = [f"{more:,} lines of {path.name} say more than two names, which is left out"] if more else []
-    if skipped:
-        notes.append(f"{len(skipped):,} lines of {path.name} are no edges and left out, the first is {skipped[0][0]}")
-    return _whole(Listed(pairs, [ANY] * len(pairs), {}, skipped, notes), str(path))
-
-
-def _words(line: str, commas: bool) -> list[str]:
-    if "\t" in line and not commas:
-        return line.split("\t")
-    return next(csv.reader([line])) if commas or "," in line else line.split()
-
-
-def _whole(listed: Listed, name: str) -> Listed:
-    if not listed.pairs:
-        found = f"{len(listed.skipped)} lines that are no edges" if listed.skipped else "no edges"
-        raise UsageError(f"a graph from {name}", found, "give a file with two names a line")
-    return listed
 
 
 # From names to numbers

@@ -120,10 +120,6 @@ class Control(Modality):
 
     def save(self, samples: Played, path: Path, columns: int | None = None, prefix: str = "") -> None:
         """.npz arrays that can be demonstrations again, .gif a film of the first four; anything else a folder of both."""
-        import io
-
-        import numpy as np
-
         from amalgan import files
         from amalgan.data.control import arrays_of
         from amalgan.modalities import films
@@ -131,9 +127,7 @@ class Control(Modality):
         if path.suffix == ".gif":
             films.save_film(samples.episodes, samples.spec, path)
         elif path.suffix == ".npz":
-            held = io.BytesIO()
-            np.savez_compressed(held, allow_pickle=False, **arrays_of(samples.episodes))
-            files.write_bytes(path, held.getvalue())
+            files.write_arrays(path, arrays_of(samples.episodes))
         else:
             for suffix in (".npz", ".gif"):
                 self.save(samples, path / f"{prefix}episodes{suffix}")

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from amalgan.errors import UsageError
+
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from amalgan.data import Data, Spec
+    from amalgan.data.core import Split
     from amalgan.metrics.rows import Row
+
+AT_ONCE = 500  # examples that are encoded together
 
 
 class Meaning(NamedTuple):
@@ -53,6 +59,7 @@ class Modality:
         suffix: of the file that `save` writes if nobody says.
         source: what --data may be, for a --help.
         also: other spellings of --data, where a field has a word of its own.
+        also_judged: the same of the --data that a run is judged on.
         bundled: data that is always there, for an example.
         metrics: what each means, in the order of a report.
         labels: metrics with a name for people, where it is not the metric's own.
@@ -69,6 +76,7 @@ class Modality:
     suffix = ""
     source = ""
     also: tuple[str, ...] = ()
+    also_judged: tuple[str, ...] = ()
     bundled = ""
     metrics: ClassVar[dict[str, Meaning]] = {}
     labels: ClassVar[dict[str, str]] = {}
@@ -99,6 +107,34 @@ class Modality:
             prefix: with which the names begin where each becomes a file.
         """
         raise NotImplementedError
+
+    def embed(self, model: Any, split: Split) -> dict[str, np.ndarray]:
+        """Where examples lie for the model: arrays with a row for each, z (N, d) and, where there are labels, c (N,).
+
+        Raises:
+            UsageError: the model has no encoder.
+        """
+        import torch
+
+        if not model.has_encoder:
+            instead = "give a run of a recipe with an encoder, as vae and vaegan have"
+            raise UsageError("codes of examples", f"{model.config['recipe']} has no encoder", instead)
+        z, labels = [], []
+        with torch.no_grad():
+            for index in torch.arange(len(split)).split(AT_ONCE):
+                x, c = split.batch(index, next(model.parameters()).device)
+                z.append(model.encode(x).cpu())
+                labels.append(index[:0] if c is None else c.cpu())
+        found = {"z": torch.cat(z).numpy()}
+        return found | {"c": torch.cat(labels).numpy()} if any(map(len, labels)) else found
+
+    def neighbours(self, model: Any, name: str, n: int, *, known: bool = False) -> Any:
+        """The n that are nearest to a named one, for `save` and `told`.
+
+        Arguments:
+            known: also those that the training data links to it
+        """
+        raise UsageError(f"neighbours of {name!r}", f"{self.examples} have no names", "give a run on a graph")
 
     def told(self, samples: Any) -> list[str] | None:
         """Samples as lines to print, where they are such."""

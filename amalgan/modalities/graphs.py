@@ -15,9 +15,11 @@ from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from amalgan.data import Data, Spec
+    from amalgan.data.core import Split
     from amalgan.metrics.rows import Row
 
 NonEdges = Literal["uniform", "sharing"]
@@ -43,6 +45,7 @@ METRICS = {
     ),
     "leakage_new": Meaning("share", "lower", "The same among the walks that do not end at a training edge."),
 }  # fmt: skip
+Link = tuple[str, str, str, str]  # COLUMNS
 Found = tuple[str, float, float | None, float, int, str]  # metric, value, floor, ceiling, n, note
 LINKING = ("accuracy", "auc", "average_precision")
 
@@ -72,9 +75,10 @@ class Edges(Modality):
     examples = "edges"
     suffix = ".tsv"
     bundled = "karate"
+    also_judged = ("--test-edges",)
     source = (
-        "an edge list (.txt, .tsv, .csv, also .gz): two names a line; a folder with *_train.txt, *_test.txt and "
-        "*_test_neg.txt; karate, a club of 34 members"
+        "an edge list (.txt, .tsv, .csv): two names a line; GraphML; pairs or a sparse matrix in .npz; a folder with "
+        "*_train.txt, *_test.txt and *_test_neg.txt; karate, a club of 34 members"
     )
     metrics = METRICS
     labels: ClassVar[dict[str, str]] = {
@@ -124,41 +128,36 @@ class Edges(Modality):
         """All edges between known vertices that the model was not trained on, as its test set."""
         return self.open(source, spec=spec, **flags)
 
-    def sample(
-        self, model: Any, n: int, seed: int, *, vertex: str = "", known: bool = False
-    ) -> list[tuple[str, str, str, str]]:
-        """n links as (vertex, neighbour, probability of the second given the first, known or new).
+    def sample(self, model: Any, n: int, seed: int) -> list[Link]:
+        """n links as (vertex, neighbour, probability of the second given the first, known or new)."""
+        import torch
 
-        Arguments:
-            vertex: instead of drawn links, the likeliest neighbours of this vertex, the new ones first to last
-            known: with --vertex, also those neighbours that it is known to have
-        """
+        pairs = model.sample(n, seed)
+        with torch.no_grad():
+            return links(model, pairs, model.log_conditional(pairs).exp())
+
+    def neighbours(self, model: Any, name: str, n: int, *, known: bool = False) -> list[Link]:
+        """The n likeliest links of a vertex, the likeliest first; only new ones unless `known`."""
         import torch
 
         names, graph = model.spec.details["vertices"], model.trees.graph
-        if not vertex:
-            if known:
-                raise UsageError("--known", "no --vertex whose neighbours to list", "write --vertex NAME --known")
-            pairs = model.sample(n, seed)
-            with torch.no_grad():
-                chances = model.log_conditional(pairs).exp()
-        else:
-            if vertex not in names:
-                close = difflib.get_close_matches(vertex, names, 3)
-                instead = f"did you mean {' or '.join(close)}" if close else "write a name that stands in the edges"
-                raise UsageError(f"neighbours of {vertex!r}", "no such vertex", instead)
-            root = names.index(vertex)
-            others, chances = model.likeliest(root, n, new=not known)
-            if not len(others):
-                found = (
-                    "no edge to walk along" if not graph.degree[root] else "no walk leads to a vertex it does not know"
-                )
-                raise UsageError(f"neighbours of {vertex!r}", found, "name another vertex, or write --known")
-            pairs = torch.stack([torch.full_like(others, root), others], 1)
-        return [
-            (names[one], names[other], f"{chance:.4g}", "known" if (one, other) in graph else "new")
-            for (one, other), chance in zip(pairs.tolist(), chances.tolist())
-        ]
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 3)
+            instead = f"did you mean {' or '.join(close)}" if close else "write a name that stands in the edges"
+            raise UsageError(f"neighbours of {name!r}", "no such vertex", instead)
+        root = names.index(name)
+        others, chances = model.likeliest(root, n, new=not known)
+        if not len(others):
+            found = "no edge to walk along" if not graph.degree[root] else "no walk leads to a vertex it does not know"
+            raise UsageError(f"neighbours of {name!r}", found, "name another vertex, or write --known")
+        return links(model, torch.stack([torch.full_like(others, root), others], 1), chances)
+
+    def embed(self, model: Any, split: Split) -> dict[str, np.ndarray]:
+        """The vectors (N, d) of all vertices, and their names."""
+        import numpy as np
+
+        vectors = model.judge.vectors.weight.detach().cpu().numpy()
+        return {"vertex": np.array(model.spec.details["vertices"]), "z": vectors}
 
     def save(self, samples: Sequence[Sequence[str]], path: Path, columns: int | None = None, prefix: str = "") -> None:
         """A table with a link a line, of tabs, or of commas where the name ends in .csv."""
@@ -303,6 +302,15 @@ class Edges(Modality):
             "a held-out edge, so a filled dot in a ring is a link that was found.</p>"
         )
         return [*found, ("samples", "Neighbourhoods", f'{lead}<div class="figures broad">{"".join(figures)}</div>')]
+
+
+def links(model: Any, pairs: Tensor, chances: Tensor) -> list[Link]:
+    """Pairs (n, 2) with their chances (n,) in words."""
+    names, graph = model.spec.details["vertices"], model.trees.graph
+    return [
+        (names[one], names[other], f"{chance:.4g}", "known" if (one, other) in graph else "new")
+        for (one, other), chance in zip(pairs.tolist(), chances.tolist())
+    ]
 
 
 def scores(found: Tensor, labels: Tensor) -> dict[str, float]:

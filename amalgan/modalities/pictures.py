@@ -36,11 +36,7 @@ LEVELS = ((36, 10, 4), (25, 8, 3), (16, 6, 2), (9, 5, 1), (4, 3, 1))  # samples,
 def save(x: Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
     """.png a grid, .npz an array x, anything else a folder of pictures."""
     if path.suffix == ".npz":
-        import numpy as np
-
-        held = io.BytesIO()
-        np.savez_compressed(held, x=x.cpu().numpy())
-        files.write_bytes(path, held.getvalue())
+        files.write_arrays(path, {"x": x.cpu().numpy()})
     elif path.suffix == ".png":
         _picture(x, path, columns)
     else:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from amalgan.data import Data, graphs
-from amalgan.data.graphs import KARATE, draw_non_edges, edges_of
+from amalgan.data.edge_lists import KARATE
+from amalgan.data.graphs import draw_non_edges, edges_of
 from amalgan.errors import UsageError
 
 RING = [(f"v{i}", f"v{(i + step) % 60}") for i in range(60) for step in (1, 7)]
@@ -109,6 +110,75 @@ def test_edge_lists_of_every_kind(kind: str, tmp_path: Path) -> None:
     vertices = {"tabs": ["a b", "c", "d e", "z"], "blanks": ["a_b", "c", "d_e", "z"], "commas": ["a,b", "c", "d", "z"]}
     assert plain.spec.details["vertices"] == vertices.get(kind, ["1", "2", "3", "4"])
     assert len(plain.train) == 1
+
+
+def saved(path: Path, kind: str) -> Any:
+    """The ring of 60 vertices as somebody else keeps it."""
+    networkx, sparse = pytest.importorskip("networkx"), pytest.importorskip("scipy.sparse")
+    graph = networkx.Graph([(int(a[1:]), int(b[1:])) for a, b in RING])
+    graph.add_node(99)
+    pairs = np.array(list(graph.edges))
+    if kind == "networkx":
+        return graph
+    if kind == "GraphML":
+        networkx.write_graphml(graph, path / "ring.graphml")
+        return path / "ring.graphml"
+    if kind == "GraphML, gzipped":
+        (path / "ring.graphml.gz").write_bytes(gzip.compress("\n".join(networkx.generate_graphml(graph)).encode()))
+        return path / "ring.graphml.gz"
+    if kind in ("csr", "csc", "coo"):
+        matrix = networkx.to_scipy_sparse_array(graph, nodelist=range(60), format=kind, dtype=float)
+        sparse.save_npz(path / "ring.npz", matrix)
+        return path / "ring.npz"
+    if kind == "pairs":
+        np.save(path / "ring.npy", pairs)
+        return path / "ring.npy"
+    if kind == "names":
+        np.savez(path / "ring.npz", edges=pairs.astype(str), weights=np.ones(len(pairs)))
+    else:
+        np.savez(path / "ring.npz", edge_index=pairs.T)
+    return path / "ring.npz"
+
+
+@pytest.mark.parametrize(
+    "kind", ["networkx", "GraphML", "GraphML, gzipped", "csr", "csc", "coo", "pairs", "names", "edge_index"]
+)
+def test_graphs_as_others_keep_them(kind: str, tmp_path: Path) -> None:
+    data = graphs.open(saved(tmp_path, kind))
+    found = named(data, "train") | named(data, "validation") | named(data, "test")
+    assert found == {frozenset((a[1:], b[1:])) for a, b in RING}
+    assert ("1 vertices without an edge left out" in data.notes) == (kind[:7] in ("networkx"[:7], "GraphML"))
+
+
+def test_stored_zeros_of_a_sparse_matrix_are_no_edges(tmp_path: Path) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    kept = ([1.0, 0.0, 2.0, 3.0, 4.0], ([0, 0, 1, 2, 3], [1, 2, 2, 3, 4]))
+    sparse.save_npz(tmp_path / "a.npz", sparse.coo_array(kept, shape=(5, 5)))
+    data = graphs.open(tmp_path / "a.npz")
+    parts = [named(data, part) for part in ("train", "validation", "test")]
+    assert set.union(*parts) == {frozenset(pair) for pair in ("01", "12", "23", "34")}
+
+
+@pytest.mark.parametrize(
+    "arrays, found",
+    [
+        ({"x": np.zeros((3, 3))}, "float64"),
+        ({"a": np.zeros((3, 2), int), "b": np.zeros((3, 2), int)}, "a, b"),
+        ({"indptr": np.array([0, 2, 1]), "indices": np.array([1, 2])}, "indptr"),
+        ({"row": np.array([0, 1]), "col": np.array([1])}, "row, col"),
+    ],
+)
+def test_arrays_that_hold_no_graph(arrays: dict[str, np.ndarray], found: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UsageError, match=found):
+        graphs.open(tmp_path / "a.npz")
+
+
+def test_entities_of_graphml_do_not_explode(tmp_path: Path) -> None:
+    lots = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+    bomb = f'<!DOCTYPE g [<!ENTITY a0 "aaaaaaaaaa">{lots}]><graphml><graph><node id="a"/>&a11;</graph></graphml>'
+    with pytest.raises(UsageError, match="XML"):
+        graphs.open(write(tmp_path / "bomb.graphml", bomb))
 
 
 def test_numbers_are_ordered_as_numbers() -> None:
