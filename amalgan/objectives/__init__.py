@@ -16,6 +16,7 @@ from amalgan.objectives.policy import (
     reward,
 )
 from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
+from amalgan.objectives.views import InstanceNoise
 
 __all__ = [
     "GAMES",
@@ -25,6 +26,7 @@ __all__ = [
     "Equilibrium",
     "Imitation",
     "ImportanceWeighted",
+    "InstanceNoise",
     "Judge",
     "Likelihood",
     "Loss",

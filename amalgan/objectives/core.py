@@ -25,6 +25,7 @@ from amalgan.noise import Noise
 
 Schedule = Callable[[float], float]  # progress of the stage in [0, 1] -> weight
 Weight = float | Schedule
+View = Callable[[str, Tensor], Tensor]  # a field of the draw and its content -> what the discriminator sees of it
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Turn:
         step: the trainer's step, for terms that act only now and then.
         progress: share of the stage that has passed, in [0, 1], for schedules.
         mean: over the processes that share the batch, without gradient; what a term decides by, all must decide alike.
+        view: through which the discriminator sees what it judges.
     """
 
     def __init__(
@@ -84,9 +86,19 @@ class Turn:
         step: int = 0,
         progress: float = 0.0,
         mean: Callable[[Tensor], Tensor] = torch.Tensor.detach,
+        view: View = lambda field, x: x,
     ) -> None:
         self.draw, self.player, self.step, self.progress, self.mean = draw, player, step, progress, mean
+        self.view = view
         self._verdicts: dict[str, Verdict] = {}
+
+    def through(self, view: View) -> Turn:
+        """The same turn, with verdicts of its own: the discriminator looks through one more view."""
+
+        def both(field: str, x: Tensor) -> Tensor:
+            return view(field, self.view(field, x))
+
+        return Turn(self.draw, self.player, self.step, self.progress, self.mean, both)
 
     def verdicts(self, *fields: str) -> list[Verdict]:
         """The discriminator's verdicts on those fields of the draw, in one pass where it has no batch statistics."""
@@ -101,13 +113,14 @@ class Turn:
 
     def _judge(self, inputs: dict[str, Tensor]) -> None:
         discriminator = self.draw.model.discriminator
-        together = len(inputs) > 1 and not _has_batch_statistics(discriminator)
+        seen = [self.view(field, x) for field, x in inputs.items()]
+        together = len(seen) > 1 and not _has_batch_statistics(discriminator)
         if together:
-            logits, features = discriminator(torch.cat(list(inputs.values())))
-            sizes = [len(x) for x in inputs.values()]
+            logits, features = discriminator(torch.cat(seen))
+            sizes = [len(x) for x in seen]
             judged = list(zip(logits.split(sizes), features.split(sizes)))
         else:
-            judged = [discriminator(x) for x in inputs.values()]
+            judged = [discriminator(x) for x in seen]
         for (field, x), (logits, features) in zip(inputs.items(), judged):
             self._verdicts[field] = Verdict(logits, features, x)
 
