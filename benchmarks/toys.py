@@ -129,7 +129,7 @@ METHOD: dict[str, dict[str, Any]] = {
         "hold": 0.0,
         "slope": [[0.01, 0.15], [1e-3, 0.35], [1e-4, 0.5]],
         "lazy": 8,
-        "noise": [0.5, 0.9],
+        "noise": [0.0, 1.0],
     },
 }
 EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {}
@@ -152,7 +152,6 @@ def plan(job: Job) -> Plan:
         return InstanceNoise(game, lambda progress: sigma * max(0.0, 1 - (began + share * progress) / end))
 
     began = accumulate((share for _, share in job["slope"]), initial=0.0)
-
     return Plan(
         model,
         [(objective(gamma, at, share), share) for at, (gamma, share) in zip(began, job["slope"])],
@@ -224,10 +223,12 @@ def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job]) -> 
     floors = {"modes": modes, "quality": ideal.quality, "reverse_kl": ideal.reverse_kl}
     ceilings = {"modes": 1, "quality": 0.0, "reverse_kl": math.log(modes)}
     slopes = ", then ".join(f"{gamma:g} for {share:.0%}" for gamma, share in first["slope"])
+    sigma, end = first["noise"]
+    noise = f"instance noise of sigma {sigma:g}, falling to zero at {end:.0%}; " if sigma else ""
     note = (
         f"{first['steps']:,} steps; R1 + R2 {slopes} of the steps, on every {first['lazy']}th; step sizes "
-        f"{first['lr'][0]:g} (generator) and {first['lr'][1]:g}, falling to zero after {first['hold']:.0%}; instance noise "
-        f"of sigma {first['noise'][0]:g}, falling to zero at {first['noise'][1]:.0%}; averaged weights; settings chosen on seeds from 100 on; floor: the samples of the mixture itself"
+        f"{first['lr'][0]:g} (generator) and {first['lr'][1]:g}, falling to zero after {first['hold']:.0%}; {noise}averaged "
+        "weights; settings chosen on seeds from 100 on; floor: the samples of the mixture itself"
     )
     for metric, (unit, better) in METRICS.items():
         found = seed_interval([run[metric] for run in runs])

@@ -26,6 +26,7 @@ NonEdges = Literal["uniform", "sharing"]
 PREVIEWED = 40  # links written while training
 DRAWN, LIKELIEST = 4, 5  # vertices of a report, and how many likeliest links of each
 WALKS, AT_ONCE = 20_000, 2_000  # by which leakage is told, in so large batches
+VISITS = 200_000_000  # vertices of trees that a judgement may grow: on large graphs it looks from fewer roots
 COLUMNS = ("vertex", "neighbour", "probability", "known")
 
 METRICS = {
@@ -235,14 +236,17 @@ class Edges(Modality):
 
         import torch
 
+        from amalgan.noise import generator
+
         edges = against.pairs[against.labels == 1]
         both = torch.cat([edges, edges.flip(1)])
+        both = both[torch.randperm(len(both), generator=generator("surprise"))[: roots(model)]]
         both = both[model.reaches(both)]
         if not len(both):
             return []
         with torch.no_grad():
             logs = torch.cat([model.log_conditional(part) for part in both.split(AT_ONCE)])
-        note = f"from both ends of the {len(both) // 2:,} edges within reach of a walk"
+        note = f"from {len(both):,} ends of edges within reach of a walk"
         return [("nll", -float(logs.double().mean()), None, math.log(model.vertices - 1), len(both), note)]
 
     def _leakage(self, model: Any, data: Data, against: Reference) -> list[Found]:
@@ -256,8 +260,8 @@ class Edges(Modality):
         (all_, new), (walked, strange) = (leakage(m, data.train, against.held_out) for m in (model, unlearned))
         chance = len(against.held_out) / (vertices * (vertices - 1) / 2)
         return [
-            ("leakage", all_, chance, walked, WALKS, "walks as in training"),
-            ("leakage_new", new, chance, strange, WALKS, "walks as in training"),
+            ("leakage", all_, chance, walked, roots(model), "walks as in training"),
+            ("leakage_new", new, chance, strange, roots(model), "walks as in training"),
         ]
 
     def judging_seconds(self, data: Data) -> float:
@@ -324,13 +328,18 @@ def scores(found: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def roots(model: Any) -> int:
+    """From how many vertices a judgement walks."""
+    return max(500, min(WALKS, VISITS // int(model.vertices)))
+
+
 def leakage(model: Any, train: Any, held_out: Tensor) -> tuple[float, float]:
     """The share of walks from training edges that end at a held-out edge: of all walks, and of those at no training edge."""
     import torch
 
     from amalgan.noise import Noise
 
-    index = torch.arange(WALKS) % len(train)
+    index = torch.arange(roots(model)) % len(train)
     walked = torch.cat(
         [model.draw(train.batch(part)[0], None, Noise(0, number)).fake for number, part in enumerate(index.split(AT_ONCE))]
     )  # fmt: skip
