@@ -48,7 +48,46 @@ def opened() -> Any:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train one method from one seed and judge it; or judge what needs no training."""
+    if job["row"] == "deepwalk":
+        return deepwalk(opened(), job["seed"])
     return trained(job) if job["row"] in METHODS else plain()
+
+
+def deepwalk(
+    data: Any, seed: int, lr: float = 0.01, walks: int = 10, length: int = 40, window: int = 5
+) -> dict[str, Any]:
+    """Uniform walks and skip-gram with five negatives (Perozzi et al. 2014; Mikolov et al. 2013), judged by cosine."""
+    import torch
+    from torch.nn.functional import softplus
+
+    from amalgan.modalities.graphs import scores
+    from amalgan.networks.graphs import Embedding, graph_of
+
+    begun, negatives, together = time.process_time(), 5, 64
+    source = torch.Generator().manual_seed(seed)
+    graph = graph_of(data.spec)
+    first, degree, near = (torch.from_numpy(part).long() for part in (graph.indptr, graph.degree, graph.indices))
+    at = (degree > 0).nonzero()[:, 0].repeat(walks)
+    path = [at := near[first[at] + (torch.rand(len(at), generator=source) * degree[at]).long()] for _ in range(length)]
+    path = torch.stack(path, 1)[torch.randperm(len(at), generator=source)]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        centre, context = Embedding(graph.vertices), Embedding(graph.vertices)
+    optimiser = torch.optim.Adam([*centre.parameters(), *context.parameters()], lr)
+    steps = -(-len(path) // together)
+    for step, walked in enumerate(path.split(together)):
+        optimiser.param_groups[0]["lr"] = lr * (1 - step / steps)
+        ends = [(walked[:, :-by].flatten(), walked[:, by:].flatten()) for by in range(1, window + 1)]
+        one, other = (torch.cat([pair[i] for pair in ends] + [pair[1 - i] for pair in ends]) for i in (0, 1))
+        wrong = path.flatten()[torch.randint(path.numel(), (len(one), negatives), generator=source)]
+        u, v, w = centre.vectors(one), context.vectors(other), context.vectors(wrong)
+        loss = softplus(-(u * v).sum(1)).mean() + softplus(torch.einsum("bd,bnd->bn", u, w)).sum(1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = scores(centre.cosine(data.test.x), data.test.c)
+    return {"found": {name: [value] for name, value in found.items()}, "epoch_cpu_seconds": time.process_time() - begun}
 
 
 def trained(job: jobs.Job) -> dict[str, Any]:

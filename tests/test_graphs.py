@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +212,23 @@ def test_pairs_that_share_a_vertex_with_everybody_share_anothers() -> None:
     hub = torch.tensor([[0, v] for v in range(1, 8)]).numpy()
     found = draw_non_edges(hub, hub, 8, "sharing", 0)
     assert len(found) == 7 and (found > 0).all() and (found[:, 0] != found[:, 1]).all()
+
+
+MILLION = """
+import resource, sys
+import numpy as np
+import amalgan
+edges = np.random.default_rng(0).integers(0, 200_000, (1_000_000, 2))
+run = amalgan.train("graphgan", data=edges, steps=2, start="random", out=sys.argv[1])
+run.neighbours("7", 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in kilobytes on Linux alone")
+def test_a_million_edges_in_two_gigabytes(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", MILLION, str(tmp_path / "run")]
+    told = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert told.returncode == 0, told.stderr
+    assert int(told.stdout) < 2_000_000

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amalgan.networks.graphs import BLOCK, Graph
+from amalgan.networks.graphs import Graph
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
@@ -75,8 +75,8 @@ def katz(graph: Graph, pairs: Tensor, beta: float = 0.05, steps: int = 4) -> Ten
     """Walks of up to `steps` steps between two vertices, those of l steps counted beta^l times."""
     roots, which = pairs[:, 0].unique(return_inverse=True)
     adjacency, found = graph.sparse(), torch.zeros(len(pairs), dtype=torch.float64)
-    for start in range(0, len(roots), BLOCK):
-        block = roots[start : start + BLOCK]
+    for start in range(0, len(roots), graph.block):
+        block = roots[start : start + graph.block]
         walks = torch.zeros(graph.vertices, len(block))
         walks[block, torch.arange(len(block))] = 1
         mine = ((which >= start) & (which < start + len(block))).nonzero()[:, 0]

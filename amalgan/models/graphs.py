@@ -23,7 +23,7 @@ from amalgan.models.core import Model
 from amalgan.networks.graphs import Embedding, Graph, graph_of, log_softmax_within, netmf, pick_within
 from amalgan.noise import Noise, rows
 
-MEMORY = 2**30  # bytes of trees at hand: of all roots, or else of those that are walked from
+MEMORY = 2**29  # bytes of trees at hand: of all roots, or else of those that are walked from
 AT_ONCE = 2048  # walks, at most
 
 
@@ -196,11 +196,8 @@ class GraphModel(Model):
 
     def reaches(self, pairs: Tensor) -> Tensor:
         """Whether a path leads from one to the other, (B,) of pairs (B, 2)."""
-        found = []
-        for part in pairs.split(self.trees.at_once):
-            fathers, which = self.trees.of(part[:, 0])
-            found.append(fathers[which, part[:, 1]] >= 0)
-        return torch.cat(found)
+        part = torch.from_numpy(self.trees.graph.components).to(pairs.device)
+        return part[pairs[:, 0]] == part[pairs[:, 1]]
 
     # Use
 

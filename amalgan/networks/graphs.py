@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from amalgan.data import Spec
 from amalgan.data.graphs import edges_of
 
-BLOCK = 256  # roots, or columns, that are worked on at once: what belongs to them stays in the cache
+BLOCK, CELLS = 256, 2**24  # roots, or columns, that are worked on at once, and numbers: 64 MB, whatever the graph
 
 
 class Embedding(nn.Module):
@@ -79,12 +79,17 @@ class Graph:
             torch.from_numpy(np.stack([rows, self.indices])), torch.from_numpy(entries).float(), self.vertices
         )
 
+    @property
+    def block(self) -> int:
+        """How many roots, or columns, are worked on at once."""
+        return max(1, min(BLOCK, CELLS // self.vertices))
+
     def fathers(self, roots: np.ndarray) -> np.ndarray:
         """(R, N) the father of every vertex in the breadth-first trees of R roots; the root's is itself, -1 out of reach.
 
         All roots of a block go out together, a bit for each: a level is one "or" over the neighbours of every vertex.
         """
-        blocks = [self._fathers(roots[i : i + BLOCK]) for i in range(0, len(roots), BLOCK)]
+        blocks = [self._fathers(roots[i : i + self.block]) for i in range(0, len(roots), self.block)]
         return np.concatenate(blocks) if blocks else np.empty((0, self.vertices), self.integers)
 
     def distances(self, roots: np.ndarray) -> np.ndarray:
@@ -125,6 +130,20 @@ class Graph:
         return np.ascontiguousarray(found.T)
 
     @cached_property
+    def components(self) -> np.ndarray:
+        """(N,) the smallest vertex that a path leads to, from each."""
+        found, linked = np.arange(self.vertices), self.degree > 0
+        while True:
+            lower = found.copy()
+            lower[linked] = np.minimum(
+                found[linked], np.minimum.reduceat(found[self.indices], self.indptr[:-1][linked])
+            )
+            lower = lower[lower]
+            if (lower == found).all():
+                return found
+            found = lower
+
+    @cached_property
     def all_fathers(self) -> np.ndarray:
         """(N, N) the trees of all roots."""
         return self.fathers(np.arange(self.vertices))
@@ -159,8 +178,8 @@ def netmf(graph: Graph, width: int = 50, window: int = 10, rounds: int = 20) -> 
     rows = np.repeat(np.arange(graph.vertices), graph.degree)
     step = graph.sparse(1 / np.maximum(graph.degree, 1)[rows])
     kept = []
-    for start in range(0, graph.vertices, BLOCK):
-        columns = torch.arange(start, min(start + BLOCK, graph.vertices))
+    for start in range(0, graph.vertices, graph.block):
+        columns = torch.arange(start, min(start + graph.block, graph.vertices))
         walks = torch.zeros(graph.vertices, len(columns))
         walks[columns, columns - start] = 1
         total = torch.zeros_like(walks)

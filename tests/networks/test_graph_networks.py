@@ -35,6 +35,8 @@ def test_trees_are_breadth_first_and_a_father_is_the_first_that_is_nearer(seed: 
     graph = random_graph(seed, 30, 25 + 5 * seed)  # some of them in several parts, with isolated vertices
     other = networkx.Graph(graph.edges.tolist())
     other.add_nodes_from(range(30))
+    for part in networkx.connected_components(other):
+        assert set(graph.components[list(part)].tolist()) == {min(part)}
     fathers = graph.all_fathers
     assert fathers.dtype == np.int16 and fathers.shape == (30, 30)
     for root in range(30):
