@@ -25,6 +25,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], int]] = {  # row -> recipe, argume
     "graphgan-uniform": ("graphgan", {"negatives": "uniform"}, 20),
 }
 SAYS = {
+    "deepwalk": "walks of 40 steps, 10 from each vertex, and skip-gram: 50 dimensions, window 5, 5 negatives",
     "line": "first-order LINE: edges against uniformly drawn pairs",
     "graphgan": "as published: the discriminator's negatives are walks of the generator",
     "graphgan-mixed": "variant: negatives are walks and uniformly drawn pairs",
@@ -148,7 +149,7 @@ def table() -> list[Any]:
 
     known = modalities.of("edges").metrics
     wanted = [{"protocol": PROTOCOL, "row": "plain", "seed": 0}]
-    wanted += [{"protocol": PROTOCOL, "row": row, "seed": seed} for seed in SEEDS for row in METHODS]
+    wanted += [{"protocol": PROTOCOL, "row": row, "seed": seed} for seed in SEEDS for row in SAYS]
     results = {(job["row"], job["seed"]): found for job, found in zip(wanted, jobs.work("graphs", wanted, do, 1))}
     without = {name: found for name, found in results["plain", 0].items() if name in NOTES}
     held_out = int(opened().test.c.sum())
@@ -167,7 +168,7 @@ def table() -> list[Any]:
         for metric in JUDGED
     ]
     ceilings = {metric: max(without[name][metric] for name in COUNTED) for metric in JUDGED}
-    for method in METHODS:
+    for method in SAYS:
         mine = [results[method, seed] for seed in SEEDS]
         for suffix, (reading, which) in READINGS.items():
             if f"accuracy{reading}" in mine[0]["found"]:
@@ -184,8 +185,9 @@ def table() -> list[Any]:
             leaked = [r["found"]["leakage_new"][0] for r in mine]
             made.append(row(method, "leakage_new", leaked, "of the walks at no training edge, those at a held-out one"))
         seconds = [r["epoch_cpu_seconds"] for r in mine]
-        trees = ", trees of all vertices included" if METHODS[method][0] == "graphgan" else ""
-        made.append(row(method, "epoch_cpu_seconds", seconds, f"the first epoch{trees}"))
+        trees = ", trees of all vertices included" if method.startswith("graphgan") else ""
+        told = "all of it" if method == "deepwalk" else f"the first epoch{trees}"
+        made.append(row(method, "epoch_cpu_seconds", seconds, told))
     for name, (value, source) in PUBLISHED.items():
         made.append(Row("grqc", name, "accuracy", "share", "higher", published=value, source=source))
     return made

@@ -92,6 +92,26 @@ def test_vectors_of_the_vertices(trained: dict[str, Path], tmp_path: Path, capsy
         assert [float(row["z_1"]) for row in rows] == pytest.approx(held["z"][:, 1])
 
 
+@pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.emb"])
+def test_training_starts_from_vectors_of_a_file(
+    name: str, trained: dict[str, Path], friends: Path, tmp_path: Path
+) -> None:
+    run = runs.load(trained["line"])
+    vectors, names = run.model.judge.vectors.weight.detach(), run.spec.details["vertices"]
+    if name == "a.emb":
+        lines = [f"{vertex} {' '.join(f'{v:.9g}' for v in row)}" for vertex, row in zip(names, vectors.tolist())]
+        (tmp_path / name).write_text("\n".join([f"{len(names)} {vectors.shape[1]}", *lines]))
+    else:
+        assert cli.run(["embed", str(trained["line"]), "--out", str(tmp_path / name)]) == 0
+    words = ["train", "graphgan", "--data", str(friends), "--steps=1", "--lr=1e-8", "--ema=0", "--critic-lr=1e-8"]
+    words += ["--start", str(tmp_path / name), "--out", str(tmp_path / "run"), f"--width={vectors.shape[1]}"]
+    assert cli.run(words) == 0
+    linked = torch.tensor(sorted({v for edge in run.data.train.x.tolist() for v in edge}))
+    begun = runs.load(tmp_path / "run").model
+    for network in (begun.generator, begun.discriminator):
+        assert torch.allclose(network.vectors.weight.detach()[linked], vectors[linked], atol=1e-6)
+
+
 def test_a_run_is_judged_on_other_edges(
     trained: dict[str, Path], friends: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +206,8 @@ MISTAKES = {
     "a vertex that is not there": (["neighbours", "RUN", "zoey"], "did you mean zoe"),
     "a vertex without a way": (["neighbours", "RUN", "yan"], "another vertex"),
     "codes as a picture": (["embed", "RUN", "--out", "a.png"], ".npz or .csv"),
+    "vectors of nowhere": (["train", "line", "--data", "karate", "--start", "no.npz"], "as embed writes"),
+    "vectors of others": (["train", "line", "--data", "karate", "--start", "FRIENDS"], "as embed writes"),
     "a prompt": (["sample", "RUN", "--prompt", "a"], "leave it out"),
     "a code": (["reconstruct", "RUN"], "train vae"),
     "recipes of two kinds": (["compare", "--data", "karate", "--recipes", "line,mle"], "one kind"),
@@ -196,13 +218,13 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_get_three_parts_and_exit_code_2(
-    mistake: str, trained: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mistake: str, trained: dict[str, Path], friends: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     words, instead = MISTAKES[mistake]
     if "WHOLE" in words:
         assert cli.run(["train", "line", "--data", "karate", "--whole", "--steps", "2", "--out", "whole"]) == 0
-    known = {"RUN": str(trained["graphgan"]), "WHOLE": "whole"}
+    known = {"RUN": str(trained["graphgan"]), "WHOLE": "whole", "FRIENDS": str(friends)}
     assert cli.run([known.get(word, word) for word in words]) == 2
     told = capsys.readouterr().err
     assert "asked:" in told and "found:" in told and instead in told and "Traceback" not in told

@@ -10,10 +10,12 @@ loops and no edge twice.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from ..errors import UsageError
 from ..noise import key
 from .core import TEST, VALIDATION, Data, Decoded, Spec, Split, divide
 from .edge_lists import Listed, read
+from .packed import arrays, unpacked
 
 if TYPE_CHECKING:
     from ..modalities.graphs import NonEdges
@@ -104,6 +107,40 @@ def open(
 def edges_of(spec: Spec) -> np.ndarray:
     """(E, 2) int64 training edges of a spec."""
     return np.array(spec.details["edges"].split(), dtype=np.int64).reshape(-1, 2)
+
+
+def vectors(path: str | Path, spec: Spec, width: int) -> Tensor:
+    """(N, width) float32 vectors of the vertices of a spec, from what `embed` wrote (.npz or .csv) or from word2vec's text.
+
+    Raises:
+        UsageError: no such file, nothing in it that fits, or a vertex that has edges and no vector.
+    """
+    path, names = Path(path).expanduser(), spec.details["vertices"]
+    asked = f"vectors from {path}"
+    instead = "write netmf, random, or a file with a vector of --width numbers for each vertex, as embed writes"
+    if not path.is_file():
+        raise UsageError(asked, "no such file", instead)
+    try:
+        if path.suffix == ".npz":
+            held = arrays(path, asked, instead, ("vertex", "z"))
+            found = dict(zip(held["vertex"].tolist(), held["z"].astype(np.float32)))
+        else:
+            lines = unpacked(path, asked).decode().splitlines()
+            rows = csv.reader(lines) if path.suffix == ".csv" else map(str.split, lines)
+            found = {
+                row[0]: np.array(row[1:], np.float32) for row in list(rows)[path.suffix == ".csv" :] if len(row) > 2
+            }
+    except (ValueError, KeyError) as error:
+        raise UsageError(asked, f"no vectors: {error}", instead) from None
+    made = np.zeros((len(names), width), np.float32)
+    for i in np.unique(edges_of(spec)):
+        if names[i] not in found or found[names[i]].shape != (width,):
+            size = len(found[names[i]]) if names[i] in found else "no"
+            raise UsageError(asked, f"{size} numbers for the vertex {names[i]}, not {width}", instead)
+        made[i] = found[names[i]]
+    if not np.isfinite(made).all():
+        raise UsageError(asked, "numbers that are not finite", instead)
+    return torch.from_numpy(made)
 
 
 def _of_others(name: str, listed: Listed, how: NonEdges, seed: int, spec: Spec) -> Data:

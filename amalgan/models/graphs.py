@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.data import Spec
+from amalgan.data.graphs import vectors
 from amalgan.models.core import Model
 from amalgan.networks.graphs import Embedding, Graph, graph_of, log_softmax_within, netmf, pick_within
 from amalgan.noise import Noise, rows
@@ -111,7 +112,7 @@ class GraphModel(Model):
         spec: of edges: the vertices' names and the training edges in its details.
         discriminator: says of pairs whether they are edges.
         generator: its vectors steer the walks.
-        start: the vectors that both begin with: "netmf", or "random" ones.
+        start: the vectors that both begin with: "netmf", "random" ones, or those of a file, see `data.graphs.vectors`.
     """
 
     def __init__(
@@ -129,9 +130,12 @@ class GraphModel(Model):
     @torch.no_grad()
     def begin(self) -> None:
         """Both networks start from the same vectors, as published."""
-        if self.start == "netmf":
-            for network in filter(None, (self.generator, self.discriminator)):
-                network.vectors.weight.copy_(netmf(self.trees.graph, network.vectors.embedding_dim))
+        if self.start == "random":
+            return
+        width = self.judge.vectors.embedding_dim
+        known = netmf(self.trees.graph, width) if self.start == "netmf" else vectors(self.start, self.spec, width)
+        for network in filter(None, (self.generator, self.discriminator)):
+            network.vectors.weight.copy_(known)
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> EdgeDraw:
         """One play on a batch of edges (B, 2)."""

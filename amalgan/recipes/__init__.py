@@ -164,6 +164,8 @@ def check(recipe: str, arguments: dict[str, Any]) -> dict[str, Any]:
             if value not in words:
                 raise UsageError(f"{name} for {recipe}", repr(value), f"write one of {', '.join(words)}")
             continue
+        if annotation == "str" and isinstance(value, str):
+            continue
         number = isinstance(value, int | float) and (annotation == "bool") == isinstance(value, bool)
         if not number or (annotation == "int" and not float(value).is_integer()):
             raise UsageError(f"{name} for {recipe}", repr(value), f"write a value of type {annotation}")

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from amalgan.data import Spec
     from amalgan.training import Plan
 
-Start = Literal["netmf", "random"]
 Negatives = Literal["walks", "uniform", "mixed"]
 Baseline = Literal["none", "mean"]
 
@@ -17,7 +16,7 @@ def line(
     spec: Spec,
     *,
     width: int = 50,
-    start: Start = "netmf",
+    start: str = "netmf",
     lr: float = 1e-3,
     batch: int = 256,
 ) -> Plan:
@@ -25,7 +24,7 @@ def line(
 
     Arguments:
         width: of a vertex's vector, >= 1.
-        start: netmf, the vectors that DeepWalk tends to, or random ones.
+        start: netmf, the vectors that DeepWalk tends to; random ones; or a file of vectors: what embed wrote, or word2vec's text.
         lr: Adam's step size.
         batch: edges per step.
     """
@@ -49,7 +48,7 @@ def graphgan(
     spec: Spec,
     *,
     width: int = 50,
-    start: Start = "netmf",
+    start: str = "netmf",
     negatives: Negatives = "walks",
     baseline: Baseline = "mean",
     lr: float = 1e-3,
@@ -61,7 +60,8 @@ def graphgan(
 
     Arguments:
         width: of a vertex's vector, >= 1.
-        start: of both networks: netmf, the vectors that DeepWalk tends to, or random ones.
+        start: of both networks: netmf, the vectors that DeepWalk tends to; random ones; or a file of vectors: what embed
+            wrote, or word2vec's text.
         negatives: what the discriminator holds against edges: walks of the generator as published, pairs drawn uniformly,
             or both (mixed).
         baseline: none as in the paper, or mean, which takes off the mean payment of the batch.
