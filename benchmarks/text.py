@@ -3,6 +3,7 @@
     oracle        the paper's language (5,000 symbols, 20 tokens); nll_oracle and nll_gen, always as a pair
     oracle-mini   a language of 500 symbols, drawn from a seed
     coco          10,000 image captions, judged on the file's own held-out part
+    oracle-cost   the likelihood after six epochs, and the price of one step of SeqGAN's generator at the paper's size
 
     python -m benchmarks.text                   # everything that is not yet done; stopped, it goes on
     python -m benchmarks.text oracle-mini
@@ -14,6 +15,7 @@ them for nothing. Writers see the same number of steps; a discriminator costs ex
 from __future__ import annotations
 
 import shutil
+import time
 from functools import cache
 from typing import Any
 
@@ -22,11 +24,14 @@ from benchmarks.machine import ROOT, data_folder, processor
 
 TABLES = {
     "oracle": "seqgan_oracle/seqgan_oracle_lstm.npz",
+    "oracle-cost": "seqgan_oracle/seqgan_oracle_lstm.npz",
     "oracle-mini": "oracle:V=500,T=20",
     "coco": "image_coco/image_coco.txt",
 }
 STEPS = {"oracle": 1500, "oracle-mini": 1500, "coco": 2500}
 SEEDS = (0, 1, 2)
+SIX_EPOCHS = 938  # steps of 64 among 10,000 lines
+STEPS["oracle-cost"] = SIX_EPOCHS
 TEMPERATURES = (1.0, 0.9, 0.8)
 METRICS = {
     "oracle": ("nll_oracle", "nll_gen", "uniqueness"),
@@ -86,8 +91,67 @@ def do(job: jobs.Job) -> dict[str, Any]:
     return {"at": found, "training_cpu_seconds": seconds}
 
 
+def generator_step(repeats: int = 5) -> tuple[list[float], list[float]]:
+    """CPU-seconds of sampling and of scoring in one step: 64 lines of 20 tokens, 16 completions of each prefix, one thread."""
+    import torch
+
+    from amalgan import runs
+    from amalgan.noise import Noise
+
+    torch.set_num_threads(1)
+    data = opened("oracle-cost")
+    plan = runs.prepare("seqgan", data, rollouts=16, batch=64, timed=False).plan
+    model, judging = plan.model, [0.0]
+    judge = model.judge
+
+    def timed(tokens: Any) -> Any:
+        begun = time.process_time()
+        found = judge(tokens)
+        judging[0] += time.process_time() - begun
+        return found
+
+    model.judge = timed
+    sampling, scoring = [], []
+    for step in range(repeats + 1):
+        judging[0], begun = 0.0, time.process_time()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bf16"):
+            model.draw(data.train.tensor(64), None, Noise(0, step)).action_values(16)
+        if step:  # the first one also pays for what is set up once
+            sampling.append(time.process_time() - begun - judging[0])
+            scoring.append(judging[0])
+    return sampling, scoring
+
+
+def cost() -> list[Any]:
+    """The rows of oracle-cost."""
+    from statistics import median
+
+    from amalgan.metrics.intervals import seed_interval
+    from amalgan.results import Row
+
+    wanted = [job("oracle-cost", "mle", seed) for seed in SEEDS]
+    results = jobs.work("text", wanted, do)
+    common = {"command": "python -m benchmarks.text oracle-cost", "device": f"{processor()}, 1 thread"}
+    found = {metric: [r["at"]["1"][metric] for r in results] for metric in ("nll_oracle", "nll_gen")}
+    made = []
+    for metric, held in found.items():
+        between, (_, floor, ceiling, n) = seed_interval([value for value, *_ in held]), held[0]
+        made.append(Row("oracle-cost", "mle-6-epochs", metric, "nats per token", "lower", **between._asdict(),
+                        seeds=len(SEEDS), n=n, floor=floor, ceiling=ceiling, **common))  # fmt: skip
+    seconds = seed_interval([r["training_cpu_seconds"] for r in results])
+    made.append(Row("oracle-cost", "mle-6-epochs", "training", "CPU-seconds", "lower", **seconds._asdict(),
+                    seeds=len(SEEDS), **common))  # fmt: skip
+    for metric, times in zip(("sampling", "scoring"), generator_step()):
+        note = "64 lines of 20 tokens, 5,000 symbols, 16 completions of each prefix; the median of five steps"
+        made.append(Row("oracle-cost", "seqgan-step", metric, "CPU-seconds", "lower", median(times), low=min(times),
+                        high=max(times), n=len(times), note=note, **common))  # fmt: skip
+    return made
+
+
 def table(name: str) -> list[Any]:
     """Run what is missing of a table and make its rows."""
+    if name == "oracle-cost":
+        return cost()
     from amalgan import modalities
     from amalgan.metrics.intervals import seed_interval
     from amalgan.results import Row
