@@ -132,7 +132,7 @@ def evaluate(
     """All metrics that apply to this model and these data.
 
     Arguments:
-        model: of the contract: `sample`, `has_encoder`, and with an encoder `posterior`, `reconstruct`,
+        model: of the contract: `sample`, `has_encoder`, `has_density`, and with an encoder `posterior`, `reconstruct`,
             `log_likelihood`, `prior`.
         data: with splits train, validation and test; nothing is ever fitted to the split that is judged on.
         n: real and generated items (fewer where the data are fewer; recorded).
@@ -150,7 +150,7 @@ def evaluate(
     try:
         rows = _reconstruction_rows(model, against) if model.has_encoder else []
         available = [p for p in priors if p == "standard" or getattr(model, "fitted", None) is not None] or ["standard"]
-        if getattr(model, "has_density", model.has_encoder):
+        if model.has_density:
             rows += _likelihood_rows(model, against, seed, k_importance, n_importance, available)
         for prior in available:
             samples = as_saved(model.sample(against.n, seed=seed, prior=prior).cpu().float())

@@ -72,7 +72,7 @@ def importance_sampled_nlls(
     model: Any, x: Tensor, priors: Sequence[Prior], k: int = 500, seed: int = 0, at_once: int = 2048
 ) -> Tensor:
     """`importance_sampled_nll` under several priors `(P, N)` at the price of one: the samples are shared."""
-    if k < 1 or not getattr(model, "has_density", model.has_encoder):
+    if k < 1 or not model.has_density:
         raise UsageError(
             f"importance sampled likelihood with k = {k}",
             "fewer than one sample" if k < 1 else "a model without a posterior density to sample from",

@@ -93,7 +93,7 @@ class LinearGaussian(nn.Module):
     `shift` and `widen` spoil the posterior, to see importance sampling mend it.
     """
 
-    has_encoder = True
+    has_encoder = has_density = True
 
     def __init__(
         self, shape: tuple[int, ...], latent: int, seed: int = 0, shift: float = 0.0, widen: float = 0.0
@@ -144,7 +144,7 @@ class LinearGaussian(nn.Module):
 class Replays(nn.Module):
     """A 'model' without an encoder that hands out given items: planted failures are written with it."""
 
-    has_encoder = False
+    has_encoder = has_density = False
     latent = 2
 
     def __init__(self, items: Tensor) -> None:
