@@ -136,10 +136,10 @@ def cost() -> list[Any]:
     made = []
     for metric, held in found.items():
         between, (_, floor, ceiling, n) = seed_interval([value for value, *_ in held]), held[0]
-        made.append(Row("oracle-cost", "mle-6-epochs", metric, "nats per token", "lower", **between._asdict(),
+        made.append(Row("oracle-cost", "mle-6-epochs", metric, "nats per token", "lower", *between[:3],
                         seeds=len(SEEDS), n=n, floor=floor, ceiling=ceiling, **common))  # fmt: skip
     seconds = seed_interval([r["training_cpu_seconds"] for r in results])
-    made.append(Row("oracle-cost", "mle-6-epochs", "training", "CPU-seconds", "lower", **seconds._asdict(),
+    made.append(Row("oracle-cost", "mle-6-epochs", "training", "CPU-seconds", "lower", *seconds[:3],
                     seeds=len(SEEDS), **common))  # fmt: skip
     for metric, times in zip(("sampling", "scoring"), generator_step()):
         note = "64 lines of 20 tokens, 5,000 symbols, 16 completions of each prefix; the median of five steps"
