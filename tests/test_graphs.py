@@ -106,6 +106,8 @@ def test_training_starts_from_vectors_of_a_file(
     words = ["train", "graphgan", "--data", str(friends), "--steps=1", "--lr=1e-8", "--ema=0", "--critic-lr=1e-8"]
     words += ["--start", str(tmp_path / name), "--out", str(tmp_path / "run"), f"--width={vectors.shape[1]}"]
     assert cli.run(words) == 0
+    (tmp_path / name).unlink()  # a run that has begun does not need them again
+    assert cli.run(["resume", str(tmp_path / "run"), "--steps=2"]) == 0
     linked = torch.tensor(sorted({v for edge in run.data.train.x.tolist() for v in edge}))
     begun = runs.load(tmp_path / "run").model
     for network in (begun.generator, begun.discriminator):

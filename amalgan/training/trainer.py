@@ -145,8 +145,6 @@ class Trainer:
             )
         self.device = torch.device(device)
         self.model = plan.model.to(self.device).to(memory_format=torch.channels_last)
-        self.model.begin()
-        distributed.broadcast(self.model)
         self.networks: dict[str, list[torch.nn.Parameter]] = self.model.networks
         self.optimisers = {
             name: torch.optim.Adam(parameters, lr=1.0, betas=plan.betas[name], fused=True)
@@ -160,8 +158,17 @@ class Trainer:
 
     # One step
 
+    def _begin(self) -> None:
+        """What the model does once before training; all processes start from the first one's weights."""
+        self.model.begin()
+        distributed.broadcast(self.model)
+        for name, value in self.average.items():
+            value.copy_(self._own[name])
+
     def step(self) -> None:
         """Every player's turns, once."""
+        if self.step_count == 0:
+            self._begin()
         step, objective, progress = self.step_count, *self.stage(self.step_count)
         self._set_learning_rates()
         draws = max(self.plan.turns.get(player, 1) for player in PLAYERS)

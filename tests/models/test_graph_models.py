@@ -234,7 +234,7 @@ def test_both_networks_begin_with_the_vectors_of_deepwalk() -> None:
 
     data = graphs.open("karate")
     plan = recipes.plan("graphgan", data.spec, {"width": 4, "batch": 16})
-    Trainer(plan, data.train, 1)
+    Trainer(plan, data.train, 1)._begin()
     expected = netmf(plan.model.trees.graph, 4)
     assert torch.equal(plan.model.generator.vectors.weight, expected) and expected.abs().max() > 0.1
     assert torch.equal(plan.model.discriminator.vectors.weight, expected)
