@@ -148,6 +148,14 @@ def cost() -> list[Any]:
     return made
 
 
+def against(one: Any, base: Any, better: str) -> str:
+    """A row's interval against that of likelihood alone, in words."""
+    above, below = one.low > base.high, one.high < base.low
+    if not above and not below:
+        return "no different from mle beyond the seeds"
+    return "better than mle" if above == (better == "higher") else "worse than mle"
+
+
 def table(name: str) -> list[Any]:
     """Run what is missing of a table and make its rows."""
     if name == "oracle-cost":
@@ -167,6 +175,8 @@ def table(name: str) -> list[Any]:
         for metric in METRICS[name]:
             held = [result["at"][temperature][metric] for result in mine]
             between, (_, floor, ceiling, n) = seed_interval([value for value, *_ in held]), held[0]
+            base = seed_interval([results["mle", seed]["at"]["1"][metric][0] for seed in SEEDS])
+            told = f"; {against(between, base, known[metric].better)}" if row != "mle" else ""
             made.append(
                 Row(
                     *(name, row, metric, known[metric].unit, known[metric].better),
@@ -180,7 +190,7 @@ def table(name: str) -> list[Any]:
                     command=f"python -m benchmarks.text {name}",
                     cpu_seconds=sum(result["training_cpu_seconds"] for result in mine),
                     device=f"{processor()}, 1 thread a run",
-                    note=f"{STEPS[name]} steps of 64 lines; the recipe's defaults",
+                    note=f"{STEPS[name]} steps of 64 lines; the recipe's defaults{told}",
                 )
             )
     for (row, metric), (value, source) in PUBLISHED.get(name, {}).items():
