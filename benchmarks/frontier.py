@@ -18,6 +18,7 @@ from benchmarks import jobs, thesis
 SEED = 100
 RATES = (4, 8, 16, 32, 64)
 LAMBDAS = (0.0, 0.015, 0.05, 0.125, 0.4, 1.2)
+NAMES = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 COLOURS = ("#2f6fb0", "#0f8a7e", "#c2571a")
 
 Line = tuple[str, list[tuple[str, float, float]]]  # name, (label, pixel error, Frechet distance)
@@ -54,7 +55,7 @@ def picture(found: list[Line], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="22" font-size="15">{title}</text>',
     ]
-    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
+    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 1.5, 2, 3, 5, 7)]
     for value in (v for v in steps if x0 <= math.log10(v) <= x1):
         u, _ = at(value, 10**y0)
         parts.append(f'<path d="M{u:.1f} {top}V{height - bottom}" stroke="#ddd"/>')
@@ -72,10 +73,17 @@ def picture(found: list[Line], title: str) -> str:
     for (name, points), colour, i in zip(found, COLOURS, range(3)):
         path = "M" + "L".join(f"{u:.1f} {v:.1f}" for u, v in (at(x, y) for _, x, y in points))
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        side, anchor = ((7, "start"), (-7, "end"))[i == 2]  # the line over lambda crosses the one over rate
+        told: list[tuple[float, float]] = []
         for label, x, y in points:
             u, v = at(x, y)
             parts.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3.5" fill="{colour}"/>')
-            parts.append(f'<text x="{u + 6:.1f}" y="{v - 5:.1f}" fill="{colour}" font-size="11">{label}</text>')
+            if all(abs(u - a) > 24 or abs(v - b) > 11 for a, b in told):
+                told.append((u, v))
+                parts.append(
+                    f'<text x="{u + side:.1f}" y="{v + 4 * (i == 2) - 5 * (i < 2):.1f}" text-anchor="{anchor}" '
+                    f'fill="{colour}" font-size="11">{label}</text>'
+                )
         parts.append(f'<text x="{left + 200 * i}" y="{height - 12}" fill="{colour}">● {name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -84,7 +92,8 @@ def main() -> None:
     from amalgan import files
 
     for data in sys.argv[1:] or ("mnist", "fashion"):
-        drawn = picture(lines(data), f"{data}: {thesis.STEPS['short']} steps, fitted prior; lower left is better")
+        title = f"{NAMES[data]}, {thesis.STEPS['short']:,} steps, fitted prior: lower left is better"
+        drawn = picture(lines(data), title)
         files.write_bytes(thesis.PICTURES / f"images-frontier-{data}.svg", drawn.encode())
         jobs.say(f"wrote {thesis.PICTURES / f'images-frontier-{data}.svg'}")
 
