@@ -277,7 +277,7 @@ def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
     np.maximum.at(official, group, part)
     free = official <= TRAIN
     side = np.where(free, TRAIN, official)
-    wanted = [s for s in (TEST, VALIDATION) if not (part == s).any()]
+    wanted = [s for s in (TEST, VALIDATION) if not (official == s).any()]  # none, or all of it in a later part
     for k, s in enumerate(wanted):
         side[free & (u >= k * HELD_OUT) & (u < (k + 1) * HELD_OUT)] = s
     if free.sum() < SMALL or not all((side == s).any() for s in (TRAIN, *wanted)):  # chance would be unfair

@@ -67,6 +67,12 @@ def test_sides_never_share_a_content_and_keep_official_tests(items, seed):
     assert ((side == TEST).any() and not ((side == TEST) & (part != TEST)).any()) or not (part == TEST).any()
 
 
+def test_a_validation_set_that_lies_within_the_test_set_is_replaced() -> None:
+    part = np.array([ANY, VALIDATION, TEST, ANY, ANY], np.int8)
+    side = sides(digests(np.array([[0], [1], [1], [2], [3]], np.float32)), part)
+    assert side[1] == ANY and side[2] == TEST and sorted(side[[0, 3, 4]]) == [TRAIN, TRAIN, VALIDATION]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(3, 60), st.randoms())
 def test_division_does_not_depend_on_order_and_survives_growth(n, random):
