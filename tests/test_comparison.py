@@ -303,7 +303,7 @@ def test_an_interrupt_reaches_the_processes_and_the_same_command_goes_on(tmp_pat
         "                        n=40, latent=4, width=8, features=Features('pixels', nn.Flatten()))\n"
         "except errors.AmalganError as error: print(error); sys.exit(error.exit_code)"
     )
-    launch = [sys.executable, "-c", code, str(tmp_path), "600"]
+    launch = [sys.executable, "-c", code, str(tmp_path), "2000"]
     process = subprocess.Popen(launch, stdout=subprocess.PIPE, text=True)
     logs = [tmp_path / "runs" / f"{name}-0" / "log.jsonl" for name in ("vae", "gan")]
     for _ in range(1200):
@@ -317,7 +317,7 @@ def test_an_interrupt_reaches_the_processes_and_the_same_command_goes_on(tmp_pat
     for log in logs:  # each was saved where it stopped
         assert list((log.parent / "checkpoints").glob("step_*"))
     assert subprocess.run(launch, env=os.environ, check=False).returncode == 0
-    assert comparison.Comparison(tmp_path).record["runs"][0]["steps"] == 600
+    assert comparison.Comparison(tmp_path).record["runs"][0]["steps"] == 2000
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
