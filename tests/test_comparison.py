@@ -297,7 +297,8 @@ def test_a_process_that_ends_badly_is_told_with_what_it_said(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_an_interrupt_reaches_the_processes_and_the_same_command_goes_on(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom torch import nn\nfrom amalgan import comparison, errors\n"
+        "import signal, sys\nfrom torch import nn\nfrom amalgan import comparison, errors\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from amalgan.metrics.features import Features\n"
         "try: comparison.compare('digits', ('vae', 'gan'), seeds=1, steps=int(sys.argv[2]), out=sys.argv[1], jobs=2,\n"
         "                        n=40, latent=4, width=8, features=Features('pixels', nn.Flatten()))\n"
