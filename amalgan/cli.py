@@ -395,8 +395,7 @@ def _embed(a: argparse.Namespace) -> dict[str, Any]:
     if a.out.suffix not in (".npz", ".csv"):
         raise UsageError(f"codes in {a.out}", f"the suffix {a.out.suffix!r}", "write a name that ends in .npz or .csv")
     run = runs.load(a.run)
-    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
-    found = run.modality.embed(run.model, getattr(data, a.split))
+    found = run.modality.embed(run.model, getattr(run.fitting(a.data), a.split))
     files.write_arrays(a.out, found)
     return _wrote(a, ", ".join(f"{name} {array.shape}" for name, array in found.items()), a.out)
 
@@ -409,8 +408,7 @@ def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.n, 1, "-n")
     run = runs.load(a.run)
     _able(run.model, "reconstruct")
-    data = run.data if a.data is None else run.modality.reopen(a.data, run.spec)
-    x = data.test.tensor(a.n)
+    x = run.fitting(a.data).test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
     run.modality.save(both, a.out, columns=8)
     return _wrote(a, f"{len(x)} pairs, each image followed by its reconstruction", a.out)
@@ -520,9 +518,7 @@ def _resolved(prepared: Any) -> str:
 def _described(a: argparse.Namespace, prepared: Any) -> dict[str, Any]:
     """What would be trained: settings, objectives as they add up, networks."""
     record, plan = prepared.record, prepared.plan
-    weights = {
-        name: sum(p.numel() for p in plan.model.get_submodule(name).parameters()) for name in plan.model.networks
-    }
+    weights = {name: sum(part.numel() for part in parts) for name, parts in plan.model.networks.items()}
     stages = [(share, repr(objective)) for objective, share in plan.stages]
     if not a.json:
         print(

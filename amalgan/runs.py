@@ -140,6 +140,12 @@ class Run:
         path = self.folder / "log.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
+    def fitting(self, data: Any = None) -> Data:
+        """The run's own data, or other data made to fit its model."""
+        if data is None:
+            return self.data
+        return data if isinstance(data, Data) else self.modality.reopen(data, self.spec)
+
     def sample(self, n: int, seed: int = 0, **flags: Any) -> Any:
         """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted" or "standard"."""
         return self.modality.sample(self.model, n, seed, **flags)
@@ -174,9 +180,7 @@ class Run:
             n: real and generated examples, fewer where the data are fewer.
             flags: of the modality's `reference`, such as `features` for images.
         """
-        judged = (
-            self.data if data is None else data if isinstance(data, Data) else self.modality.reopen(data, self.spec)
-        )
+        judged = self.fitting(data)
         if judged.spec.shape != self.spec.shape:
             raise UsageError(
                 f"judging {self.folder}",

@@ -84,9 +84,8 @@ def read(source: Any) -> tuple[str, Listed]:
             raise UsageError(f"a graph from {path}", "no such file or folder", f"give {SOURCES}")
         return path.name or str(path.resolve()), _folder(path) if path.is_dir() else _file(path)
     if callable(getattr(source, "edges", None)) and callable(getattr(source, "nodes", None)):  # networkx's graphs
-        alone = len(source.nodes()) - len({v for edge in source.edges() for v in edge})
-        notes = [f"{alone:,} vertices without an edge left out"] if alone else []
-        return "graph", _whole(Listed.of(((str(one), str(other)) for one, other in source.edges()), notes), "an object")
+        pairs = [(str(one), str(other)) for one, other in source.edges()]
+        return "graph", _whole(Listed.of(pairs, _alone(map(str, source.nodes()), pairs)), "an object")
     try:
         rows = (row.tolist() if hasattr(row, "tolist") else row for row in source)
         return "edges", _whole(Listed.of([(str(one), str(other)) for one, other in rows]), "pairs")
@@ -131,11 +130,16 @@ def _graphml(path: Path) -> Listed:
         raise UsageError(asked, f"it is not XML: {error}", "give a whole GraphML file") from None
     found = [(edge.get("source", ""), edge.get("target", "")) for edge in tree.iter() if _tag(edge) == "edge"]
     pairs = [(one, other) for one, other in found if one and other]
-    alone = {node.get("id", "") for node in tree.iter() if _tag(node) == "node"} - {v for pair in pairs for v in pair}
-    notes = [f"{len(alone):,} vertices without an edge left out"] if alone else []
+    notes = _alone((node.get("id", "") for node in tree.iter() if _tag(node) == "node"), pairs)
     if len(pairs) < len(found):
         notes.append(f"{len(found) - len(pairs):,} edges without two ends left out")
     return _whole(Listed.of(pairs, notes), str(path))
+
+
+def _alone(vertices: Iterable[str], pairs: Iterable[Pair]) -> list[str]:
+    """A note on vertices that no pair names, if there are any."""
+    alone = set(vertices) - {vertex for pair in pairs for vertex in pair}
+    return [f"{len(alone):,} vertices without an edge left out"] if alone else []
 
 
 def _tag(element: ElementTree.Element) -> str:
