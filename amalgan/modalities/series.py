@@ -207,8 +207,10 @@ class Series(Modality):
         elif not isinstance(samples, Samples) or path.suffix not in (".csv", ".npy", ".npz"):
             kinds = ".csv, .npy, .npz or .png" if isinstance(samples, Samples) else ".png"
             raise UsageError(f"windows in {path}", f"the suffix {path.suffix!r}", f"write a name that ends in {kinds}")
+        elif path.suffix == ".npz":
+            files.write_arrays(path, _arrays(samples))
         else:
-            files.write_bytes(path, _csv(samples) if path.suffix == ".csv" else _arrays(samples, path.suffix))
+            files.write_bytes(path, _csv(samples) if path.suffix == ".csv" else _array(samples.x))
 
     def preview(self, model: Any, stem: Path) -> None:
         """A few windows from fixed numbers."""
@@ -369,17 +371,18 @@ def _csv(samples: Samples) -> bytes:
     return held.getvalue().encode()
 
 
-def _arrays(samples: Samples, suffix: str) -> bytes:
+def _arrays(samples: Samples) -> dict[str, Any]:
     import numpy as np
 
-    held, x = io.BytesIO(), samples.x.numpy()
-    if suffix == ".npy":
-        np.save(held, x, allow_pickle=False)
-    else:
-        named: dict[str, Any] = {"x": x, "names": np.array(samples.spec.details["names"])}
-        if samples.labels is not None:
-            named["y"] = np.array(samples.labels)
-        np.savez_compressed(held, **named)
+    held: dict[str, Any] = {"x": samples.x.numpy(), "names": np.array(samples.spec.details["names"])}
+    return held if samples.labels is None else held | {"y": np.array(samples.labels)}
+
+
+def _array(x: Tensor) -> bytes:
+    import numpy as np
+
+    held = io.BytesIO()
+    np.save(held, x.numpy(), allow_pickle=False)
     return held.getvalue()
 
 
