@@ -27,7 +27,8 @@ Verb = Callable[[argparse.Namespace], Any]
 
 RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
 COMPARE_FLAGS = (
-    "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "precision",
+    "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
+    "precision", "clip",
 )  # fmt: skip
 
 
@@ -209,8 +210,13 @@ def build() -> Parser:
     compare.add_argument("--split", choices=("test", "validation"), default="test", help="what to judge on (test)")
     _modality_flags(compare, "reference")
     compare.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
+    compare.add_argument("--dry-run", action="store_true", help="show the resolved settings and the time it would take")
     compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
+    compare.add_argument(
+        "--threads", type=int, metavar="N", help="of the processor, for each run (the cores shared out)"
+    )
     compare.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
+    compare.add_argument("--clip", type=float, metavar="NORM", help="largest norm of a network's gradient (none)")
     _modality_flags(compare, "open")
     shared = compare.add_argument_group(
         "arguments of the recipes", "each goes to the recipes that know it; see train RECIPE --help"
@@ -349,7 +355,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
         for note in [*prepared.data.notes, _resolved(prepared)]:
             progress.note(note)
         if a.dry_run:
-            return _described(a, prepared)
+            return _described(prepared, a.json)
         run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
     return _said(a, run)
 
@@ -444,7 +450,7 @@ def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare(a: argparse.Namespace) -> Any:
-    from amalgan.comparison import compare
+    from amalgan.comparison import Comparison, prepare
     from amalgan.progress import Progress
 
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
@@ -455,10 +461,25 @@ def _compare(a: argparse.Namespace) -> Any:
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
         options = _written(a, modality, "open")
-        result = compare(a.data, names, **asked, data_options=options, progress=progress, **given)
+        prepared = prepare(a.data, names, **asked, data_options=options, progress=progress, **given)
+        if a.dry_run:
+            return _planned(prepared, a.json)
+        result: Comparison = prepared.go()
     if not a.json:
         result.print()
     return result.record
+
+
+def _planned(prepared: Any, silent: bool) -> dict[str, Any]:
+    """What would be compared: every recipe as it would be trained, and how long all of it would take."""
+    described, seconds = [_described(run, silent) for run in prepared.runs], prepared.pace.seconds_left
+    if not silent:
+        print(", ".join(f"{run.record['recipe']} {run.steps:,}" for run in prepared.runs), "steps")
+        print(
+            f"{len(prepared.jobs)} runs, {prepared.lanes} at a time: about {seconds / 60:.1f} minutes; in {prepared.folder}"
+        )
+    return {"recipes": described, "runs": len(prepared.jobs), "side_by_side": prepared.lanes, "out": prepared.folder,
+            "estimate_seconds": seconds}  # fmt: skip
 
 
 def _given(a: argparse.Namespace) -> dict[str, Any]:
@@ -515,15 +536,14 @@ def _resolved(prepared: Any) -> str:
     )
 
 
-def _described(a: argparse.Namespace, prepared: Any) -> dict[str, Any]:
+def _described(prepared: Any, silent: bool) -> dict[str, Any]:
     """What would be trained: settings, objectives as they add up, networks."""
     record, plan = prepared.record, prepared.plan
     weights = {name: sum(part.numel() for part in parts) for name, parts in plan.model.networks.items()}
     stages = [(share, repr(objective)) for objective, share in plan.stages]
-    if not a.json:
-        print(
-            f"{a.recipe} on {record['data']['name']}, seed {record['seed']}, batches of {plan.batch}, {plan.precision}"
-        )
+    if not silent:
+        name, data = record["recipe"], record["data"]["name"]
+        print(f"{name} on {data}, seed {record['seed']}, batches of {plan.batch}, {plan.precision}")
         said = {
             "settings": [", ".join(f"{name} {value}" for name, value in record["arguments"].items())],
             "objective": [text if len(stages) == 1 else f"{share:.0%} of the steps: {text}" for share, text in stages],

@@ -16,9 +16,10 @@ import math
 import os
 import platform
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,10 +122,93 @@ def compare(
         UsageError: an argument that no recipe knows, no budget or two, or a folder with another comparison.
         Interrupted: after Ctrl-C; the same call goes on.
     """
+    return prepare(
+        data, recipes, seeds=seeds, steps=steps, examples=examples, minutes=minutes, same=same, out=out, jobs=jobs,
+        split=split, n=n, device=device, threads=threads, precision=precision, clip=clip, data_options=data_options,
+        progress=progress, **arguments,
+    ).go()  # fmt: skip
+
+
+@dataclass
+class Prepared:
+    """A comparison that is ready to start: its runs in order, and what they will be judged against."""
+
+    folder: Path
+    data: Data
+    jobs: list[Job]
+    lanes: int
+    plan: dict[str, Any]
+    reference: Callable[[], Any]
+    again: str
+    pace: Pace
+
+    @property
+    def runs(self) -> list[runs.Prepared]:
+        """What is trained on the first seed: once each recipe."""
+        return [job.prepared for job in self.jobs if job.seed == self.jobs[0].seed]
+
+    def go(self) -> Comparison:
+        """Train what is left, judge, and write the report."""
+        files.write_json(self.folder / "plan.json", self.plan)
+        try:
+            with self.pace.doing_it("learning to see"):
+                against = self.reference()
+            trained = (
+                one_after_another(self.jobs, self.pace)
+                if self.lanes == 1
+                else side_by_side(self.jobs, self.lanes, self.pace)
+            )
+            for job in trained:
+                self.pace.left(f"training {job.name}", 0.0)
+                with self.pace.doing_it(f"judging {job.name}"):
+                    job.judge(against)
+        except (KeyboardInterrupt, runs.Interrupted) as stop:
+            done = sum(job.outcome is not None for job in self.jobs)
+            raise runs.Interrupted(
+                f"{len(self.jobs)} runs in {self.folder}",
+                f"stopped while {self.pace.doing}; {done} of them {'is' if done == 1 else 'are'} finished and judged",
+                f"give the same command again: it goes on where it was stopped, in {self.folder}",
+            ) from stop
+        with self.pace.doing_it("writing the report"):
+            results = collect(self.data, self.jobs, against, self.plan["budget"], self.again, self.folder, self.lanes)
+            files.write_json(self.folder / "results.json", results)
+            report.write(self.folder)
+        return Comparison(self.folder)
+
+
+def prepare(
+    data: Any,
+    recipes: Sequence[str],
+    *,
+    seeds: int | Sequence[int],
+    steps: int | None,
+    examples: int | None,
+    minutes: float | None,
+    same: Literal["examples", "seconds"],
+    out: str | Path,
+    jobs: int | None,
+    split: str,
+    n: int,
+    device: str,
+    threads: int | None,
+    precision: str,
+    clip: float | None,
+    data_options: dict[str, Any] | None,
+    progress: Progress | None,
+    **arguments: Any,
+) -> Prepared:
+    """Resolve and check everything a comparison needs, and time a few steps of each recipe; nothing is written.
+
+    Arguments as for `compare`.
+    """
     names, numbers, folder = _names(recipes), _seeds(seeds), Path(out)
     modality = _modality(names)
     judging = {name: arguments.pop(name) for name in parameters(modality.reference) if name in arguments}
-    again_flags = {name: value for name, value in judging.items() if isinstance(value, str | Path)}
+    options = {"same": same, "n": n, "split": split, "device": device, "threads": threads, "precision": precision,
+               "clip": clip, "jobs": jobs}  # fmt: skip
+    defaults = {name: p.default for name, p in inspect.signature(compare).parameters.items()}
+    given: dict[str, Any] = {name: value for name, value in judging.items() if isinstance(value, str | Path)}
+    given |= {name: value for name, value in options.items() if value != defaults[name]}
     judging = modality.ready(**judging)
     settings = alike(names, arguments)
     budget = _budget(steps, examples, minutes, same)
@@ -137,7 +221,7 @@ def compare(
         names, numbers, {name: _steps(budget, settings[name]) for name in names}, minutes or 0, opened, n, folder
     )
     pace = Pace(progress, expected, lanes)
-    prepared = _prepare(
+    prepared, plan = _prepare(
         names, settings, opened, origin, budget, folder, numbers, pace,
         device=device, threads=threads, precision=precision, clip=clip,
     )  # fmt: skip
@@ -146,32 +230,16 @@ def compare(
         job.check(folder)
         if job.left and job.prepared.estimate is not None:
             pace.left(f"training {job.name}", job.prepared.estimate)
-    try:
-        with pace.doing_it("learning to see"):
-            against = modality.reference(opened, split, n, **judging)
-        for job in one_after_another(work, pace) if lanes == 1 else side_by_side(work, lanes, pace):
-            pace.left(f"training {job.name}", 0.0)
-            with pace.doing_it(f"judging {job.name}"):
-                job.judge(against)
-    except (KeyboardInterrupt, runs.Interrupted) as stop:
-        done = sum(job.outcome is not None for job in work)
-        raise runs.Interrupted(
-            f"{len(work)} runs in {folder}",
-            f"stopped while {pace.doing}; {done} of them {'is' if done == 1 else 'are'} finished and judged",
-            f"give the same command again: it goes on where it was stopped, in {folder}",
-        ) from stop
-    with pace.doing_it("writing the report"):
-        options = {"same": same, "n": n, "split": split, "device": device, "threads": threads, "precision": precision,
-                   "clip": clip, "jobs": jobs}  # fmt: skip
-        defaults = {name: p.default for name, p in inspect.signature(compare).parameters.items()}
-        changed = {name: value for name, value in options.items() if value != defaults[name]}
-        again = command(
-            data, names, seeds, budget, **(data_options or {}), **arguments, **again_flags, **changed, out=out
-        )
-        results = collect(opened, work, against, budget, again, folder, lanes)
-        files.write_json(folder / "results.json", results)
-        report.write(folder)
-    return Comparison(folder)
+    return Prepared(
+        folder=folder,
+        data=opened,
+        jobs=work,
+        lanes=lanes,
+        plan=plan,
+        reference=partial(modality.reference, opened, split, n, **judging),
+        again=command(data, names, seeds, budget, **(data_options or {}), **arguments, **given, out=out),
+        pace=pace,
+    )
 
 
 def single(folder: str | Path, n: int = 5000, data: Any = None) -> dict[str, Any]:
@@ -215,8 +283,8 @@ def _prepare(
     seeds: Sequence[int],
     pace: Pace,
     **options: Any,
-) -> dict[str, runs.Prepared]:
-    """Each recipe resolved and timed. Steps that follow from minutes are kept in plan.json: going on keeps them."""
+) -> tuple[dict[str, runs.Prepared], dict[str, Any]]:
+    """Each recipe resolved and timed, and what plan.json holds: steps that follow from minutes are kept for going on."""
     path, prepared = folder / "plan.json", {}
     plan = files.read_json(path, f"the comparison {folder}") if path.is_file() else {"budget": budget, "steps": {}}
     if plan["budget"] != budget:
@@ -237,8 +305,7 @@ def _prepare(
         for p in prepared.values():
             p.record["steps"] = common
     plan["steps"] |= {name: p.steps for name, p in prepared.items()}
-    files.write_json(path, plan)
-    return prepared
+    return prepared, plan
 
 
 # What was asked

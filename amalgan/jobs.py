@@ -323,13 +323,17 @@ class Pace:
         yield
         self.end(part)
 
+    @property
+    def seconds_left(self) -> float:
+        """Of wall time, over all parts."""
+        together = [s for part, s in self.expected.items() if part.startswith(("training", "judging"))]
+        alone = sum(self.expected.values()) - sum(together)
+        return alone + max(sum(together) / self.lanes, max(together, default=0.0))
+
     def _tell(self) -> None:
         if self.progress is None:
             return
-        together = [s for part, s in self.expected.items() if part.startswith(("training", "judging"))]
-        alone = sum(self.expected.values()) - sum(together)
-        left = alone + max(sum(together) / self.lanes, max(together, default=0.0))
-        elapsed = time.perf_counter() - self.began
+        left, elapsed = self.seconds_left, time.perf_counter() - self.began
         self.share = 1.0 if not self.expected else max(self.share, min(0.999, elapsed / (elapsed + left + 1e-9)))
         self.progress.update(self.share, left, self.doing)
 

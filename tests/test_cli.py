@@ -162,6 +162,21 @@ def test_images_of_one_class_train(tmp_path: Path) -> None:
     assert cli.run([*words[:-2], "--strict", "--out", str(tmp_path / "strict")]) != 0
 
 
+def test_a_comparisons_dry_run_writes_nothing_and_shows_every_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison"
+    words = ["compare", "--data", "digits", "--recipes", "vae,gan", "--seeds", "2", "--steps", "6", *SMALL]
+    assert cli.run([*words, "--out", str(out), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "vae on digits, seed 0" in said and "gan on digits, seed 0" in said and "4 runs" in said
+    assert cli.run([*words, "--out", str(out), "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [r["recipe"] for r in shown["recipes"]] == ["vae", "gan"] and shown["estimate_seconds"] > 0
+    assert [r["steps"] for r in shown["recipes"]] == [6, 6]
+    assert not out.exists()
+
+
 def test_dry_run_writes_nothing_and_shows_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "train",
