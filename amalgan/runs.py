@@ -516,7 +516,7 @@ class Keeper:
         trainer = self.trainer
         with trainer.averaged_model() as model:
             model.eval()
-            model.finish(self.data.train, trainer.seed)
+            model.finish(self.data, trainer.seed)
             card = _card(self.record, self.folder)
             save_pretrained(model, self.folder / "model", card)
             self.modality.preview(model, self.folder / "samples" / "final")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amalgan.metrics.features import Features
     from amalgan.metrics.rows import Row
 
-Prior = Literal["fitted", "standard"]
+Prior = Literal["fitted", "standard", "judged"]
 Channels = Literal[1, 3]
 
 METRICS = {
@@ -158,7 +158,7 @@ class Images(Modality):
         """(n, *shape).
 
         Arguments:
-            prior: where codes come from
+            prior: where codes come from; judged: the fitted prior, less what the discriminator tells from data
         """
         made: Tensor = model.sample(n, seed, prior)
         return made

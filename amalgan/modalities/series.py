@@ -178,7 +178,7 @@ class Series(Modality):
         """n windows.
 
         Arguments:
-            prior: where codes come from
+            prior: where codes come from; judged: the fitted prior, less what the discriminator tells from data
             condition: the label that all of them get (as frequent as in the data)
         """
         import torch

@@ -42,8 +42,8 @@ class Model(nn.Module):
     def begin(self) -> None:
         """What is done once, before training; by default nothing."""
 
-    def finish(self, split: Any, seed: int = 0) -> None:
-        """What is done once, after training, with the training split; by default nothing."""
+    def finish(self, data: Any, seed: int = 0) -> None:
+        """What is done once, after training, with the data's training and validation splits; by default nothing."""
 
     def grown(self) -> dict[str, Any]:
         """What `finish` added that the recipe's arguments do not say, for `grow`."""

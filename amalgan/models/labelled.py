@@ -57,6 +57,9 @@ class LabelledModel(LatentModel):
         uniform = uniform_rows(n, (), seed, "labels")
         return torch.searchsorted(self.shares.cpu().cumsum(0), uniform, right=True).clamp(max=len(self.shares) - 1)
 
+    def calibrate(self, split: Any, seed: int = 0) -> None:
+        """Nothing: verdicts are about examples with their labels, and a prior draws codes alone."""
+
     @torch.no_grad()
     def sample(
         self,
@@ -75,8 +78,8 @@ class LabelledModel(LatentModel):
         return torch.cat([self.given(labels).decode(part) for part, labels in parts])
 
     @torch.no_grad()
-    def finish(self, split: Any, seed: int = 0) -> None:
+    def finish(self, data: Any, seed: int = 0) -> None:
         """What is done once, after training: the prior is fitted, and labels are counted."""
-        super().finish(split, seed)
-        known = split.c[split.c >= 0]
+        super().finish(data, seed)
+        known = data.train.c[data.train.c >= 0]
         self.shares.copy_(torch.bincount(known, minlength=len(self.shares)) / max(1, len(known)))

@@ -20,10 +20,11 @@ from amalgan.errors import UsageError
 from amalgan.models.core import Model
 from amalgan.models.likelihoods import Likelihood
 from amalgan.models.posteriors import GaussianPosterior, PointPosterior
-from amalgan.models.priors import Mixture, StandardNormal
+from amalgan.models.priors import Judged, Mixture, StandardNormal, calibrated
 from amalgan.noise import Noise, generator, key
 
 PRIOR_EXAMPLES = 60_000  # of the training set that the prior is fitted to
+VERDICTS = 5_000  # of the validation set, and as many samples, that the discriminator's verdicts are calibrated on
 
 
 class LatentDraw:
@@ -90,6 +91,8 @@ class LatentModel(Model):
         self.encoder, self.discriminator = encoder, discriminator
         self.standard = StandardNormal(latent)
         self.fitted: Mixture | None = None
+        self.calibration: Tensor | None  # (2,): slope and offset of log p_data / p_model over the verdict
+        self.register_buffer("calibration", None)
         self.has_encoder = encoder is not None
         # whether log p(x) is defined: an encoder with a posterior of positive width
         self.has_density = self.has_encoder and posterior is GaussianPosterior
@@ -139,11 +142,39 @@ class LatentModel(Model):
         """log p(x|z) in nats, constants included, (B,)."""
         return self.likelihood.log_prob(self.decoder(z), x)
 
-    def prior(self, which: str = "fitted") -> StandardNormal | Mixture:
-        """The prior to sample from: "fitted" falls back to N(0, I) where none was fitted (a GAN has no other)."""
-        if which not in ("fitted", "standard"):
-            raise UsageError("a prior", f"prior={which!r}", "write fitted or standard")
+    def prior(self, which: str = "fitted") -> StandardNormal | Mixture | Judged:
+        """The prior to sample from.
+
+        "fitted" falls back to N(0, I) where none was fitted (a GAN has no other); "judged" is that, less what the
+        discriminator tells from data.
+
+        Raises:
+            UsageError: another word, or no discriminator that could judge.
+        """
+        if which not in ("fitted", "standard", "judged"):
+            raise UsageError("a prior", f"prior={which!r}", "write fitted, standard or judged")
+        if which == "judged":
+            return Judged(self.fitted or self.standard, self.log_ratio)
         return self.fitted if which == "fitted" and self.fitted is not None else self.standard
+
+    @torch.no_grad()
+    def log_ratio(self, z: Tensor, batch: int = 256) -> Tensor:
+        """What the discriminator takes log p_data / p_model to be at the samples of codes z (n, d): (n,).
+
+        Raises:
+            UsageError: no discriminator, or one that was never calibrated.
+        """
+        if self.calibration is None or self.discriminator is None:
+            found = "a model without one that judges samples alone, or one that has not finished its training"
+            raise UsageError("samples that a discriminator has judged", found, "write --prior fitted or standard")
+        slope, offset = self.calibration
+        device = self.calibration.device
+        return torch.cat([slope * self._verdict(self.decode(part.to(device))) + offset for part in z.split(batch)])
+
+    def _verdict(self, x: Tensor) -> Tensor:
+        """(B,) for x (B, *shape); of a discriminator that judges every step, the mean."""
+        assert self.discriminator is not None
+        return self.discriminator(x)[0].float().reshape(len(x), -1).mean(1)
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, prior: str = "fitted", start: int = 0, batch: int = 256) -> Tensor:
@@ -153,21 +184,27 @@ class LatentModel(Model):
         return torch.cat([self.decode(part) for part in z.split(batch)])
 
     @torch.no_grad()
-    def finish(self, split: Any, seed: int = 0) -> None:
-        """What is done once, after training: the prior is fitted to the codes of the training split."""
+    def finish(self, data: Any, seed: int = 0) -> None:
+        """What is done once, after training: the prior is fitted to the codes of the training split, the
+        discriminator's verdicts are calibrated on the validation split."""
         if self.encoder is not None:
             device = next(self.parameters()).device
-            examples = torch.arange(min(PRIOR_EXAMPLES, len(split)))
-            self.fit_prior((split.batch(index, device)[0] for index in examples.split(500)), seed)
+            examples = torch.arange(min(PRIOR_EXAMPLES, len(data.train)))
+            self.fit_prior((data.train.batch(index, device)[0] for index in examples.split(500)), seed)
+        if self.discriminator is not None:
+            self.calibrate(data.validation, seed)
 
     def grown(self) -> dict[str, Any]:
         """What `finish` added that the recipe's arguments do not say, for `grow`."""
-        return {} if self.fitted is None else {"prior_components": len(self.fitted.weights)}
+        prior = {} if self.fitted is None else {"prior_components": len(self.fitted.weights)}
+        return prior if self.calibration is None else prior | {"calibrated": True}
 
     def grow(self, grown: dict[str, Any]) -> None:
         """Make room for what a finished model holds, before its weights are loaded."""
         if "prior_components" in grown:
             self.fitted = Mixture(grown["prior_components"], self.latent)
+        if "calibrated" in grown:
+            self.calibration = torch.zeros(2)
 
     @torch.no_grad()
     def fit_prior(self, x: Iterable[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
@@ -187,3 +224,12 @@ class LatentModel(Model):
         components = max(1, min(components, len(z) // 20))
         self.fitted = Mixture(components, self.latent).fit(z, seed).to(next(self.parameters()).device)
         return self.fitted
+
+    @torch.no_grad()
+    def calibrate(self, split: Any, seed: int = 0) -> None:
+        """Learn how far the discriminator's verdicts are to be believed, from data it was not trained on."""
+        device = next(self.parameters()).device
+        index = torch.arange(min(VERDICTS, len(split)))
+        real = [self._verdict(split.batch(part, device)[0]) for part in index.split(256)]
+        fake = self.sample(len(index), key(seed, "calibration")).split(256)
+        self.calibration = calibrated(torch.cat(real), torch.cat([self._verdict(x) for x in fake])).to(device)

@@ -3,18 +3,23 @@
 A trained encoder rarely fills N(0, I): the hole between the prior and the aggregate posterior
 q(z) = mean over x of q(z|x) costs samples far more than the decoder does. So, after training, a prior is *fitted* to
 q(z) and samples are drawn from that (Ghosh et al. 2020; Dai and Wipf 2019); N(0, I) stays available beside it.
+Where there is a discriminator, it may have the last word on what is drawn from either.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from amalgan.noise import generator, rows
+from amalgan.noise import generator, key, rows
 
 LOG_2PI = math.log(2 * math.pi)
+ODDS = 2.0  # about how many draws a judged sample takes; measured on mixtures, more than 2 gain little
+ATTEMPTS = 100  # of a judged sample; after so many the last one is kept
 
 
 class StandardNormal(nn.Module):
@@ -107,6 +112,66 @@ class Mixture(nn.Module):
                 break
             before = after
         return self
+
+
+class Judged:
+    """p(z) ~ p_0(z) min(1, r(z) / m), r = p_data / p_model at the sample of z: what a discriminator takes for data is kept.
+
+    The samples then follow min(p_data, m p_model): where the generator makes too much, as on the ways between modes,
+    the excess is drawn again, and what it makes m times too rarely still comes as often as it should. Nothing brings
+    back what it never makes. (Azadi et al. 2019, where m is the largest r: in many dimensions next to nothing passes.)
+
+    Arguments:
+        prior: p_0.
+        log_ratio: z (n, d) -> log r (n,), see `calibrated`.
+        odds: m >= 1. A sample takes about m draws.
+    """
+
+    def __init__(
+        self, prior: StandardNormal | Mixture, log_ratio: Callable[[Tensor], Tensor], odds: float = ODDS
+    ) -> None:
+        self.prior, self.log_ratio, self.odds = prior, log_ratio, odds
+
+    def sample(self, n: int, seed: int = 0, start: int = 0) -> Tensor:
+        """Rows `start` to `start + n` of an endless table of samples, (n, d)."""
+        z = self.prior.sample(n, seed, start)
+        again = torch.arange(n)
+        for attempt in range(ATTEMPTS):
+            luck = torch.special.ndtr(rows(n, (), seed, "verdict", attempt, start=start))[again]
+            again = again[luck.log() > self.log_ratio(z[again]).cpu() - math.log(self.odds)]
+            if not len(again):
+                break
+            z[again] = self.prior.sample(n, key(seed, "drawn again", attempt), start)[again]
+        return z
+
+
+def calibrated(real: Tensor, fake: Tensor) -> Tensor:
+    """(a, b) for which a D + b estimates log p_data / p_model, from verdicts D on as many real as generated examples.
+
+    A logistic regression whose targets lie just inside 0 and 1 (Platt 1999), so that verdicts that tell all apart give
+    a finite slope; a >= 0. On real examples that the discriminator was not trained on, or r is too sure of itself
+    (Turner et al. 2019, section 3.1).
+    """
+    verdicts = torch.cat([real, fake]).double().cpu()
+    centre, spread = verdicts.mean(), verdicts.std().clamp(min=1e-12)
+    x = (verdicts - centre) / spread
+    inside = 1 / (len(real) + 2)
+    target = torch.cat([torch.full((len(real),), 1 - inside), torch.full((len(fake),), inside)]).double()
+    line = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        value = binary_cross_entropy_with_logits(line[0] * x + line[1], target)
+        value.backward()
+        return value.detach()
+
+    with torch.enable_grad():
+        search.step(loss)
+    slope, offset = line.detach()
+    if slope <= 0:  # verdicts that say nothing
+        return torch.zeros(2)
+    return torch.stack([slope / spread, offset - slope * centre / spread]).float()
 
 
 def _spread_centres(z: Tensor, count: int, seed: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from amalgan import recipes
 from amalgan.data import Spec
+from amalgan.data.core import Split
 from amalgan.errors import UsageError
 from amalgan.models import LatentModel
 from amalgan.noise import Noise
@@ -96,5 +97,28 @@ def test_the_fitted_prior_is_fitted_to_the_codes() -> None:
     posterior = made.posterior(x)
     codes = posterior.sample(torch.randn(400, 3, generator=torch.Generator().manual_seed(5)))
     assert fitted.log_prob(codes).mean() > made.standard.log_prob(codes).mean()
-    with pytest.raises(UsageError, match="fitted or standard"):
+    with pytest.raises(UsageError, match="fitted, standard or judged"):
         made.prior("flat")
+
+
+@pytest.mark.parametrize("recipe", ["gan", "vaegan"])
+def test_samples_are_judged_once_the_verdicts_are_calibrated(recipe: str) -> None:
+    """What is calibrated is saved and found again; uncalibrated, a judged sample is refused."""
+    made, x = model(recipe, SPECS["points"]).eval(), torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UsageError, match="not finished its training"):
+        made.sample(4, prior="judged")
+    made.calibrate(Split(x, None), seed=1)
+    again = model(recipe, SPECS["points"]).eval()
+    again.grow(made.grown())
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(again.sample(40, 2, "judged"), made.sample(40, 2, "judged"))
+    # samples far from these data are not kept: those that are come nearer
+    gap = [torch.cdist(made.sample(500, 2, prior), x).min(1).values.mean() for prior in ("judged", "fitted")]
+    assert made.calibration is not None and (gap[0] < gap[1] or not made.calibration[0])
+
+
+def test_a_labelled_model_is_not_judged() -> None:
+    spec = Spec("series", (6, 2), ("a", "b"), {"changes": [0.1, 0.1]})
+    made = recipes.plan("rgan", spec, {}).model
+    with pytest.raises(UsageError, match="judges samples alone"):
+        made.sample(2, prior="judged")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from amalgan.models.priors import Mixture, StandardNormal
+from amalgan.models.priors import Judged, Mixture, StandardNormal, calibrated
 
 MEANS = torch.tensor([[0.0, 0.0], [4.0, 1.0], [-2.0, 3.0]])
 SCALES = torch.tensor([[[1.0, 0.0], [0.8, 0.5]], [[0.3, 0.0], [0.0, 1.2]], [[0.6, 0.0], [-0.4, 0.6]]])
@@ -106,3 +106,60 @@ def test_the_standard_normal() -> None:
     z = torch.randn(6, 3)
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
     assert torch.allclose(StandardNormal(3).log_prob(z), expected, atol=1e-5)
+
+
+# Judged by a discriminator
+
+
+def narrower(z: torch.Tensor) -> torch.Tensor:
+    """log p_data / p_model where z ~ N(0, 1) is what the model makes, and data are N(0, 0.5^2)."""
+    data, made = (torch.distributions.Normal(0.0, sigma) for sigma in (0.5, 1.0))
+    return (data.log_prob(z) - made.log_prob(z)).squeeze(1)
+
+
+@pytest.mark.parametrize("odds", [1.0, 1.5, 4.0])
+def test_judged_samples_follow_the_smaller_of_both_densities(odds: float) -> None:
+    """p ~ min(p_data, m p_model), by its moments; r is at most 2 here, so that m = 4 gives p_data itself.
+
+    100,000 samples, 5 standard errors.
+    """
+    grid = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
+    densities = [torch.distributions.Normal(0.0, sigma).log_prob(grid).exp() for sigma in (0.5, 1.0)]
+    both = torch.minimum(densities[0], odds * densities[1])
+    step = float(grid[1] - grid[0])
+    overlap = float(both.sum()) * step
+    z = Judged(StandardNormal(1), narrower, odds).sample(100_000, seed=1).squeeze(1).double()
+    for power in (2, 4):
+        expected = float((both * grid**power).sum()) * step / overlap
+        error = float((z**power).std()) / math.sqrt(len(z))
+        assert abs(float((z**power).mean()) - expected) < 5 * error
+
+
+@given(st.integers(1, 200), st.integers(0, 300))
+@settings(max_examples=20, deadline=None)
+def test_judged_sample_i_is_sample_i_whatever_n_and_start(n: int, start: int) -> None:
+    prior = Judged(StandardNormal(1), narrower)
+    assert torch.equal(prior.sample(n, seed=4, start=start), prior.sample(520, seed=4)[start : start + n])
+
+
+def test_a_judge_that_likes_nothing_ends() -> None:
+    prior = Judged(StandardNormal(2), lambda z: torch.full((len(z),), -math.inf))
+    assert torch.isfinite(prior.sample(5)).all()
+
+
+def test_calibration_recovers_the_known_ratio() -> None:
+    """Verdicts of any unit: N(0, 1) against N(1, 1) has log ratio x - 1/2; verdicts are 7 x + 3 here."""
+    torch.manual_seed(0)
+    real, fake = torch.randn(40_000) + 1, torch.randn(40_000)
+    slope, offset = calibrated(7 * real + 3, 7 * fake + 3)
+    assert float(slope) == pytest.approx(1 / 7, rel=0.05)
+    assert float(offset + 3 * slope) == pytest.approx(-0.5, abs=0.05)
+
+
+def test_calibration_of_verdicts_that_say_nothing_or_everything() -> None:
+    x = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    for real, fake in ((x, x), (x - 3, x + 3), (torch.zeros(5), torch.zeros(5))):  # nothing; the wrong way; no spread
+        slope, _ = calibrated(real, fake)
+        assert 0 <= float(slope) < 0.2
+    slope, offset = calibrated(x + 50, x - 50)
+    assert torch.isfinite(slope) and float(slope * -50 + offset) < -3 and float(slope * 50 + offset) > 3
