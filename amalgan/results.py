@@ -217,19 +217,26 @@ def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
 
 
 def _remarks(cells: list[Row]) -> Iterator[str]:
-    """What is needed to judge a table; what all its cells share is said once, then what some do."""
-    remarks = [list(_remark(row)) for row in cells]
-    shared = [part for part in remarks[0] if all(part in other for other in remarks)]
-    if shared:
-        yield f"- {'; '.join(shared)}"
-    said: dict[str, list[Row]] = {}
-    for row, parts in zip(cells, remarks):
-        said.setdefault("; ".join(part for part in parts if part not in shared), []).append(row)
-    for text, group in said.items():
-        whole = {name for name in (r.row for r in group) if all(r in group for r in cells if r.row == name)}
-        who = dict.fromkeys(r.row if r.row in whole else f"{r.row} {r.metric}" for r in group)
-        if text:
-            yield f"- {', '.join(who)}: {text}"
+    """What is needed to judge a table; each thing is said once, of all the cells that it holds for."""
+    holds: dict[str, list[int]] = {}
+    for index, row in enumerate(cells):
+        for part in _remark(row):
+            holds.setdefault(part, []).append(index)
+    said: dict[tuple[int, ...], list[str]] = {}
+    for part, indices in holds.items():
+        said.setdefault(tuple(indices), []).append(part)
+    for group, parts in sorted(said.items(), key=lambda item: -len(item[0])):
+        of_all = len(group) == len(cells)
+        yield f"- {'' if of_all else _who([cells[index] for index in group], cells) + ': '}{'; '.join(parts)}"
+
+
+def _who(group: list[Row], cells: list[Row]) -> str:
+    """The rows of a group of cells, metrics named where it is not the whole row."""
+    named = []
+    for name in dict.fromkeys(row.row for row in group):
+        mine, all_of_it = ([row.metric for row in some if row.row == name] for some in (group, cells))
+        named.append(name if len(mine) == len(all_of_it) else f"{name} ({', '.join(mine)})")
+    return ", ".join(named)
 
 
 def _remark(row: Row) -> Iterator[str]:

@@ -120,7 +120,7 @@ def table(name: str) -> list[Any]:
 def behind(metric: str, value: float, baselines: dict[str, float]) -> str:
     """In words, which baselines a mean does not beat; of memorisation none is said to."""
     better = [name for name, other in baselines.items() if metric != "memorisation" and value >= other]
-    return f"; {metric} does not beat {' nor '.join(better)}" if better else ""
+    return f"; does not beat {' nor '.join(better)}" if better else ""
 
 
 if __name__ == "__main__":
