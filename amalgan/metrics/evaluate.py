@@ -138,7 +138,7 @@ def evaluate(
         n: real and generated items (fewer where the data are fewer; recorded).
         seed: of the samples and of the importance samples.
         k_importance, n_importance: samples an image and images of the negative log-likelihood, its dearest part.
-        priors: to sample from; "fitted" is left out where none was fitted.
+        priors: to sample from; "fitted" is left out where none was fitted, "judged" where no discriminator can.
         against: `reference(data, split, n, features)` where several models are judged: it is most of the work.
 
     Raises:
@@ -149,9 +149,11 @@ def evaluate(
     model.eval()
     try:
         rows = _reconstruction_rows(model, against) if model.has_encoder else []
-        available = [p for p in priors if p == "standard" or getattr(model, "fitted", None) is not None] or ["standard"]
+        lacks = {"fitted": "fitted", "judged": "calibration"}  # what a model without it cannot sample from
+        available = [p for p in priors if getattr(model, lacks.get(p, "sample"), None) is not None] or ["standard"]
         if model.has_density:
-            rows += _likelihood_rows(model, against, seed, k_importance, n_importance, available)
+            densities = [prior for prior in available if prior != "judged"]
+            rows += _likelihood_rows(model, against, seed, k_importance, n_importance, densities)
         for prior in available:
             samples = as_saved(model.sample(against.n, seed=seed, prior=prior).cpu().float())
             scores = sample_scores(samples, against) | memorisation_scores(samples, against)
