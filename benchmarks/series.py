@@ -1,7 +1,8 @@
 """Recurrent VAE, GAN, VAE-GAN and TimeGAN on time series, beside two baselines that have no game: same steps, three seeds.
 
     sines     RGAN's set: 1 to 5 periods in 30 steps, any amplitude and phase; 10,000 series, divided by series
-    stock     GOOG 2004 to 2019, six columns by day: windows of 24 days, divided into blocks before they were cut
+    stock     GOOG 2004 to 2019 by day, five columns (the adjusted close equals the close): windows of 24 days, divided
+              into blocks before they were cut
 
     python -m benchmarks.series                 # everything that is not yet done; stopped, it goes on
     python -m benchmarks.series sines
@@ -22,10 +23,10 @@ from benchmarks.machine import ROOT, data_folder, processor
 
 TABLES = {"sines": "sines", "stock": "stock/stock_data.csv"}
 RECIPES = ("rvae", "rgan", "rvaegan", "timegan")
-STEPS = 600
+STEPS = 4000
 SEEDS = (0, 1, 2)
 METRICS = ("discriminative", "tstr", "autocorrelation", "memorisation")
-PROTOCOL = 1  # raised whenever the arithmetic of training or judging changes
+PROTOCOL = 2  # raised whenever the arithmetic of training or judging changes
 
 YOON = "Yoon et al. 2019 (TimeGAN), table 2; another protocol: windows shuffled before the split, another classifier"
 AGAIN = "jsyoon0823/TimeGAN, issue 29: its code with 50,000 iterations of each stage; the same protocol as the paper"

@@ -1,6 +1,7 @@
 """The recurrent GAN on one page: noise at every step, a verdict at every step (Esteban et al. 2017, RGAN).
 
-    fake = m(z), z ~ N(0, I)            decoder: an LSTM; a step reads numbers of its own, and some that all steps read
+    fake = m(z), z ~ N(0, I)            decoder: an LSTM; a step reads numbers of its own, and some that all steps read;
+                                        a row is a start, a sum of changes, and what is its own
     D_t(x)                              discriminator: an LSTM over rows and changes, a logit at every step, high for real
 
     L_D = mean_t s(D_t(fake) - D_t(x)) + 1/2 (r1 |grad_x mean_t D_t(x)|^2 + r2 |grad mean_t D_t(fake)|^2)
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,12 +44,27 @@ class Steps(nn.Module):
         return self.out(hidden), hidden
 
 
+class Walk(Steps):
+    """x (B, T, inputs) -> rows (B, T, outputs) that walk: a start, a sum of changes, and what is a row's own."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, typical: Tensor) -> None:
+        super().__init__(inputs, outputs, width)
+        self.start, self.own = nn.Linear(width, outputs), nn.Linear(width, outputs)
+        self.register_buffer("unit", 4 * typical, persistent=False)  # the logistic is at most a quarter as steep
+        self.unit: Tensor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, _ = self.lstm(x)
+        return self.start(hidden[:, :1]) + self.unit * (self.out(hidden).cumsum(1) + self.own(hidden)), hidden
+
+
 def networks(
-    shape: tuple[int, int], latent: int = 4, common: int = 8, width: int = 48, changes: bool = True
+    shape: tuple[int, int], latent: int = 4, common: int = 8, width: int = 48, typical: Tensor | None = None
 ) -> dict[str, Steps]:
-    """The networks by name, in the order in which they are initialised."""
-    judge = (1 + changes) * shape[1]
-    return {"decoder": Steps(common + latent, shape[1], width), "discriminator": Steps(judge, 1, width)}
+    """The networks by name, in the order in which they are initialised; they deal in changes if told typical ones."""
+    says, hears = (common + latent, shape[1], width), ((1 if typical is None else 2) * shape[1], 1, width)
+    decoder = Steps(*says) if typical is None else Walk(*says, typical)
+    return {"decoder": decoder, "discriminator": Steps(*hears)}
 
 
 def batches(count: int, batch: int, seed: int) -> Iterator[Tensor]:
@@ -94,7 +111,7 @@ def train(
     lazy: int = 8,
     changes: bool = True,
     width: int = 48,
-    lr: float = 3e-3,
+    lr: float = 1.5e-3,
     ema: float = 0.99,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on windows (N, T, D) in [0, 1]."""
@@ -103,22 +120,25 @@ def train(
     typical = x_all.diff(dim=1).std((0, 1))
     unit = sum(change**2 for change in typical.tolist()) / shape[1]  # of slopes: how fast the series move
     r1, r2 = r1 * unit, r2 * unit
-    nets = networks(shape, latent, common, width, changes)
+    told = typical if changes else None
+    nets = networks(shape, latent, common, width, told)
     decoder, discriminator = nets["decoder"], nets["discriminator"]
-    for_generator = torch.optim.Adam(decoder.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)
-    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)
+    for_generator = torch.optim.Adam(decoder.parameters(), lr=lr, betas=(0.0, 0.999), fused=True)
+    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.999), fused=True)
     weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}
     averaged = {name: weight for name, weight in weights.items() if not name.startswith("discriminator")}
     average = {name: weight.clone() for name, weight in averaged.items()}
 
     for step, index in zip(range(steps), batches(len(x_all), batch, seed)):
         x = x_all[index]
+        for optimiser in (for_generator, for_discriminator):
+            optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (step / steps)))  # falls to zero
         z = torch.randn(batch, common + shape[0] * latent, generator=generator(seed, "prior", step))
         fake = decode(decoder, z, shape[0], common)
 
         # the discriminator's turn: fakes are cut from the network that made them
         both = torch.cat([x, fake.detach()]).requires_grad_()
-        logits = judge(discriminator, both, typical if changes else None)
+        logits = judge(discriminator, both, told)
         real_logits, fake_logits = logits.split(batch)
         loss = softplus(fake_logits - real_logits).mean()
         if step % lazy == 0 and (r1 > 0 or r2 > 0):
@@ -126,14 +146,16 @@ def train(
             loss = loss + lazy * ((r1 * at_real.mean() + r2 * at_fake.mean()) / 2)
         for_discriminator.zero_grad()
         loss.backward(inputs=list(discriminator.parameters()))
+        nn.utils.clip_grad_norm_(discriminator.parameters(), 1.0)
         for_discriminator.step()
 
         # the generator's turn: the discriminator is passed through, never moved
         with torch.no_grad():
-            real_logits = judge(discriminator, x, typical if changes else None)
-        loss = softplus(real_logits - judge(discriminator, fake, typical if changes else None)).mean()
+            real_logits = judge(discriminator, x, told)
+        loss = softplus(real_logits - judge(discriminator, fake, told)).mean()
         for_generator.zero_grad()
         loss.backward(inputs=list(decoder.parameters()))
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         for_generator.step()
 
         decay = min(ema, (1 + step) / (10 + step))  # young averages forget faster
@@ -143,9 +165,10 @@ def train(
 
 
 @torch.no_grad()
-def sample(state: dict[str, Tensor], shape: tuple[int, int], n: int, seed: int = 0, common: int = 8) -> Tensor:
-    """n windows (n, T, D), z ~ N(0, I), from the averaged decoder."""
-    decoder = networks(shape)["decoder"]
+def sample(state: dict[str, Tensor], x_all: Tensor, n: int, seed: int = 0, common: int = 8) -> Tensor:
+    """n windows (n, T, D), z ~ N(0, I), from the averaged decoder; x_all, the training windows, tell typical changes."""
+    shape = (x_all.shape[1], x_all.shape[2])
+    decoder = networks(shape, typical=x_all.diff(dim=1).std((0, 1)))["decoder"]
     decoder.load_state_dict({k: state[f"average.decoder.{k}"] for k in decoder.state_dict()})
     count = common + shape[0] * (decoder.lstm.input_size - common)
     return decode(decoder, torch.randn(n, count, generator=generator(seed, "picture")), shape[0], common)
@@ -161,8 +184,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="rgan.csv")
     asked = parser.parse_args()
     data = open(asked.data)
-    state = train(data.train.tensor(), asked.steps, asked.seed)
-    made = in_units(sample(state, data.spec.shape, 24), data.spec)
+    windows = data.train.tensor()
+    made = in_units(sample(train(windows, asked.steps, asked.seed), windows, 24), data.spec)
     with Path(asked.out).open("w") as file:
         print("window", "step", *data.spec.details["names"], sep=",", file=file)
         for i, window in enumerate(made.tolist()):

@@ -83,12 +83,13 @@ def train(
     shape = (x_all.shape[1], x_all.shape[2])
     nets = networks(shape, latent, width)
     encoder, decoder = nets["encoder"], nets["decoder"]
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.5, 0.99), fused=True)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.0, 0.999), fused=True)
     averaged = weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}
     average = {name: weight.clone() for name, weight in weights.items()}
 
     for step, index in zip(range(steps), batches(len(x_all), batch, seed)):
         x = x_all[index]
+        optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (step / steps)))  # falls to zero
         mu, log_variance = code(encoder, x)
         z = mu + torch.exp(0.5 * log_variance) * torch.randn(mu.shape, generator=generator(seed, "posterior", step))
         raw = decode(decoder, z, shape[0])
@@ -98,6 +99,8 @@ def train(
         loss = -log_p.mean() + beta * kl.mean(0).sum()
         optimiser.zero_grad()
         loss.backward()
+        for network in (encoder, decoder):
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
 
         decay = min(ema, (1 + step) / (10 + step))  # young averages forget faster

@@ -116,14 +116,16 @@ def train(
     r1, r2 = r1 * unit, r2 * unit
     nets = networks(shape, latent, width, changes)
     encoder, decoder, discriminator = nets["encoder"], nets["decoder"], nets["discriminator"]
-    for_vae = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.5, 0.99), fused=True)
-    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)
+    for_vae = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.0, 0.999), fused=True)
+    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.999), fused=True)
     weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}
     averaged = {name: weight for name, weight in weights.items() if not name.startswith("discriminator")}
     average = {name: weight.clone() for name, weight in averaged.items()}
 
     for step, index in zip(range(steps), batches(len(x_all), batch, seed)):
         x = x_all[index]
+        for optimiser in (for_vae, for_discriminator):
+            optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (step / steps)))  # falls to zero
         mu, log_variance = code(encoder, x)
         z = mu + torch.exp(0.5 * log_variance) * torch.randn(mu.shape, generator=generator(seed, "posterior", step))
         raw = decode(decoder, z, shape[0])
@@ -142,6 +144,7 @@ def train(
             loss = loss + lazy * ((r1 * at_real.mean() + r2 * at_fake.mean()) / 2)
         for_discriminator.zero_grad()
         loss.backward(inputs=list(discriminator.parameters()))
+        nn.utils.clip_grad_norm_(discriminator.parameters(), 1.0)
         for_discriminator.step()
 
         # the generator's turn: the discriminator is passed through, never moved
@@ -151,6 +154,8 @@ def train(
         loss = -log_p.mean() + beta * kl.mean(0).sum() + lam * x[0].numel() * game
         for_vae.zero_grad()
         loss.backward(inputs=[*encoder.parameters(), *decoder.parameters()])
+        for network in (encoder, decoder):
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for_vae.step()
 
         decay = min(ema, (1 + step) / (10 + step))  # young averages forget faster

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def train(
     nets = networks((x_all.shape[1], x_all.shape[2]), latent, width)
     r, e, g, s, d = nets.values()
     adam = {
-        name: torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.99), fused=True) for name, net in nets.items()
+        name: torch.optim.Adam(net.parameters(), lr=lr, betas=(0.0, 0.999), fused=True) for name, net in nets.items()
     }
     weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}
     averaged = {name: weight for name, weight in weights.items() if not name.startswith("discriminator")}
@@ -110,11 +111,14 @@ def train(
 
     def move(*names: str) -> None:
         for name in names:
+            nn.utils.clip_grad_norm_(nets[name].parameters(), 1.0)
             adam[name].step()
             adam[name].zero_grad()
 
     drawn = batches(len(x_all), batch, seed)
     for step in range(steps):
+        for optimiser in adam.values():
+            optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (step / steps)))  # falls to zero
         stage = 1 if step < embedding * steps else 2 if step < (embedding + supervision) * steps else 3
         for number in range(generator_steps):
             x = x_all[next(drawn)]

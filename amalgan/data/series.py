@@ -479,21 +479,29 @@ def _complete(pieces: list[Piece], groups: int, rows: int, window: int) -> None:
 
 
 def _columns(table: Table, pieces: list[Piece], notes: list[str]) -> list[str]:
-    """Columns that training rows say something of: not mostly missing, not constant."""
+    """Columns that training rows say something of: not mostly missing, not constant, not another one again."""
     rows = np.concatenate([table.values[p.start : p.stop] for p in pieces if p.side == TRAIN])
     empty: list[str] = []
     constant: list[str] = []
-    kept: list[str] = []
+    again: list[str] = []
+    kept: dict[str, np.ndarray] = {}
     for name, column in zip(table.names, rows.T):
         held = column[~np.isnan(column)]
-        (empty if 2 * len(held) < len(column) else constant if held.min() == held.max() else kept).append(name)
-    for names, why in ((empty, "more than half missing"), (constant, "constant")):
+        if 2 * len(held) < len(column):
+            empty.append(name)
+        elif held.min() == held.max():
+            constant.append(name)
+        elif any(np.array_equal(column, other, equal_nan=True) for other in kept.values()):
+            again.append(name)  # a model would have to learn to say the same number twice
+        else:
+            kept[name] = column
+    for names, why in ((empty, "more than half missing"), (constant, "constant"), (again, "equal to an earlier one")):
         if names:
             notes.append(f"columns that are {why} in training rows are left out: {', '.join(names)}")
     if not kept:
         found = f"{len(empty)} columns mostly missing, {len(constant)} constant"
         raise UsageError("columns to learn from", found, "give a column that changes")
-    return kept
+    return list(kept)
 
 
 def _filled(values: np.ndarray, pieces: list[Piece], notes: list[str]) -> list[Piece]:

@@ -1,6 +1,7 @@
 """Recurrent networks for time series, (B, T, D): something is said, and something heard, at every step.
 
 Decoder        noise, code and label at every step -> LSTM -> a row          (Esteban et al. 2017, RGAN and RCGAN)
+Walk           the same, but a row is the one before, a change, and what is its own
 Encoder        LSTM -> its last state -> a code                             (Fabius and van Amersfoort 2015)
 Discriminator  LSTM -> a verdict at every step                              (Esteban et al. 2017)
 Steps          LSTM -> numbers in (0, 1) at every step                      (the parts of TimeGAN, Yoon et al. 2019)
@@ -51,7 +52,36 @@ class Decoder(nn.Module):
         common, fresh = z.split([self.common, self.steps * self.fresh], 1)
         said = [common[:, None].expand(-1, self.steps, -1), fresh.view(len(z), self.steps, self.fresh)]
         hidden, _ = self.steps_lstm(joined(torch.cat(said, 2), c, self.classes))
-        return torch.cat(self.row(hidden).chunk(self.factor, 2), 1)
+        return torch.cat(self.rows(hidden).chunk(self.factor, 2), 1)
+
+    def rows(self, hidden: Tensor) -> Tensor:
+        """States (B, T, width) -> raw rows (B, T, factor * D)."""
+        return self.row(hidden)
+
+
+class Walk(Decoder):
+    """A decoder whose rows are where the window starts, a sum of changes, and what is a row's own.
+
+    Windows of a series that moves slowly differ far more from one another than their rows do: where every row is made
+    anew, the noise on its level drowns its change (prices of a stock: a discriminator won every game, and error of what
+    was learned from such windows was forty times as large).
+
+    Arguments:
+        changes: (D,) typical changes of a column from row to row; the other arguments as for `Decoder`.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], common: int, width: int, fresh: int, changes: Sequence[float], classes: int = 0
+    ) -> None:
+        super().__init__(shape, common, width, fresh, classes=classes)
+        self.start, self.own = nn.Linear(width, shape[1]), nn.Linear(width, shape[1])
+        # what follows is a logistic, and that is at most a quarter as steep as its input
+        self.register_buffer("unit", 4 * torch.tensor(changes), persistent=False)
+        self.unit: Tensor
+
+    def rows(self, hidden: Tensor) -> Tensor:
+        """States (B, T, width) -> raw rows (B, T, D)."""
+        return self.start(hidden[:, :1]) + self.unit * (self.row(hidden).cumsum(1) + self.own(hidden))
 
 
 class Encoder(nn.Module):

@@ -249,5 +249,19 @@ def test_a_limit_takes_windows_from_everywhere() -> None:
 
 def test_shares_of_goog_overlap_nowhere(real_data: Path) -> None:
     data = s.open(real_data / "stock" / "stock_data.csv")
-    assert data.spec.details["names"] == ["Open", "High", "Low", "Close", "Adj_Close", "Volume"]
-    assert data.spec.shape == (24, 6) and leaks(data) == 0 and len(data.test) > 250
+    assert data.spec.details["names"] == ["Open", "High", "Low", "Close", "Volume"]
+    assert any("equal to an earlier one" in note and "Adj_Close" in note for note in data.notes)
+    assert data.spec.shape == (24, 5) and leaks(data) == 0 and len(data.test) > 250
+
+
+def test_a_column_that_repeats_another_is_left_out(tmp_path: Path) -> None:
+    """Also where both lack the same value; one that merely resembles another stays."""
+    x = np.random.default_rng(0).normal(size=(400, 2)).cumsum(0)
+    nearly = x[:, 0].copy()
+    nearly[3] += 1e-6
+    table = np.column_stack([x[:, 0], x[:, 1], x[:, 0], nearly])
+    table[50, [0, 2]] = np.nan
+    np.save(tmp_path / "x.npy", table)
+    data = s.open(tmp_path / "x.npy", window=10)
+    assert data.spec.shape == (10, 3)
+    assert [note for note in data.notes if "equal to an earlier one" in note and note.endswith("x3")], data.notes
