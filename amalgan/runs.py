@@ -147,7 +147,7 @@ class Run:
         return data if isinstance(data, Data) else self.modality.reopen(data, self.spec)
 
     def sample(self, n: int, seed: int = 0, **flags: Any) -> Any:
-        """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted" or "standard"."""
+        """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted", "standard" or "judged"."""
         return self.modality.sample(self.model, n, seed, **flags)
 
     @torch.no_grad()

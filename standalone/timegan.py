@@ -140,7 +140,8 @@ def train(
                 apart = (again.mean(0) - x.mean(0)).abs().mean() + (spread(again) - spread(x)).abs().mean()
                 descend(loss + moments * apart, "generator", "supervisor")
             if stage != 1:
-                error = (h[:, 1:] - torch.sigmoid(s(h))[:, :-1]).square().mean()
+                ahead = torch.sigmoid(s(h))
+                error = (h[:, 1:] - ahead[:, :-1]).square().mean()
                 descend((supervised if stage == 3 else 1) * error.sqrt(), "supervisor")
             if stage != 2:
                 descend(10 * (torch.sigmoid(r(h)) - x).square().mean().sqrt(), "embedder", "recovery")

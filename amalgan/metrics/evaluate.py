@@ -149,8 +149,8 @@ def evaluate(
     model.eval()
     try:
         rows = _reconstruction_rows(model, against) if model.has_encoder else []
-        lacks = {"fitted": "fitted", "judged": "calibration"}  # what a model without it cannot sample from
-        available = [p for p in priors if getattr(model, lacks.get(p, "sample"), None) is not None] or ["standard"]
+        needs = {"fitted": "fitted", "judged": "calibration"}
+        available = [p for p in priors if p not in needs or getattr(model, needs[p], None) is not None] or ["standard"]
         if model.has_density:
             densities = [prior for prior in available if prior != "judged"]
             rows += _likelihood_rows(model, against, seed, k_importance, n_importance, densities)

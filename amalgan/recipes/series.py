@@ -85,16 +85,7 @@ def rgan(
     from amalgan import objectives as o
 
     unit = _unit(spec)
-    model = _model(
-        spec,
-        common,
-        width,
-        fresh=latent,
-        discriminator=True,
-        labelled=bool(spec.classes),
-        changes=changes,
-        walks=changes,
-    )
+    model = _model(spec, common, width, fresh=latent, discriminator=True, labelled=bool(spec.classes), changes=changes)
     terms = total(o.gan(game), *penalties(r1 * unit, r2 * unit, gradient_penalty, lazy, ("fake",)))
     return _plan(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
 
@@ -241,9 +232,11 @@ def _model(
     discriminator: bool = False,
     labelled: bool = False,
     changes: bool = False,
-    walks: bool = False,
 ) -> Any:
-    """A model whose code is `common` numbers for a window and `fresh` ones for each of its steps."""
+    """A model whose code is `common` numbers for a window and `fresh` ones for each of its steps.
+
+    With `changes` its discriminator reads them, and noise of a step's own, where there is such, makes them.
+    """
     from amalgan.models import LatentModel
     from amalgan.models.labelled import LabelledModel
     from amalgan.models.posteriors import GaussianPosterior
@@ -252,8 +245,8 @@ def _model(
     reads, classes = likelihood_named(likelihood, variance, squash=True), len(spec.classes) if labelled else 0
     typical = spec.details["changes"] if changes else None
     decoder = (
-        series.Walk(spec.shape, common, width, fresh, spec.details["changes"], classes)
-        if walks
+        series.Walk(spec.shape, common, width, fresh, typical, classes)
+        if typical is not None and fresh
         else series.Decoder(spec.shape, common, width, fresh, reads.factor, classes)
     )
     return (LabelledModel if labelled else LatentModel)(
