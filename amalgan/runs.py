@@ -31,6 +31,7 @@ from torch import Tensor
 
 from amalgan import __version__, files, modalities, noise, recipes
 from amalgan.data import Data, Spec
+from amalgan.doctor.probe import Probe
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.rows import Row
 from amalgan.modalities import Modality
@@ -41,6 +42,7 @@ from amalgan.training import Plan, Trainer, checkpoints, distributed
 FORMAT = 1
 DEFAULT_STEPS = 10_000
 TICKS, PICTURES = 200, 10  # log lines and pictures in a run
+LOOKS = 150  # steps at least between two looks of the doctor's: one costs as much as three or four of them
 THREADS = torch.get_num_threads()  # what the environment allows (OMP_NUM_THREADS), before anyone changed it
 
 
@@ -408,6 +410,7 @@ class Keeper:
         self.began, self.began_cpu, self.start_step = time.perf_counter(), time.process_time(), trainer.step_count
         self.paces = prepared.paces or tuple((share, 1.0) for _, share in trainer.plan.stages)
         self.board = _board(self.folder) if tensorboard else None
+        self.probe = Probe(trainer, prepared.data) if first else None
         self._truncate_log()
 
     def __enter__(self) -> Keeper:
@@ -433,12 +436,13 @@ class Keeper:
         """Train, log, save; at the end fit the prior and write the model."""
         trainer, steps = self.trainer, self.trainer.steps
         tick, picture = max(1, steps // TICKS), max(1, steps // PICTURES)
+        look = tick * math.ceil(LOOKS / tick)
         saved = shown = time.perf_counter()
         for step in trainer.run():
             last = step == steps
             if step % tick == 0 or last:
                 trainer.check()
-                terms = self._log(step)
+                terms = self._log(step, step % look == 0 or last)
                 if watcher is not None:
                     watcher(Tick(step, steps, terms, self._left(step)))
                 shown = time.perf_counter()
@@ -465,7 +469,7 @@ class Keeper:
         )
         return (time.perf_counter() - self.began) / (now - start) * (end - now)
 
-    def _log(self, step: int) -> dict[str, float]:
+    def _log(self, step: int, looks: bool) -> dict[str, float]:
         weights = dict(self.trainer.signals.weights)
         terms = self.trainer.signals.read()
         line = {
@@ -476,6 +480,8 @@ class Keeper:
             "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),
             "cpu_seconds": round(time.process_time() - self.began_cpu + self._earlier["cpu_seconds"], 3),
         }
+        if looks and self.probe is not None:
+            line["signals"] = self.probe.read()
         if self.first:
             with files.explained(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a") as log:
                 log.write(json.dumps(line) + "\n")

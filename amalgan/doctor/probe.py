@@ -1,0 +1,296 @@
+"""What a doctor reads while a run trains: a few numbers, now and then, that move nothing.
+
+A probe looks at a model from outside: at training, held-out and generated examples through its discriminator, at the
+gradient of every term by every network it moves, at the code, and at samples beside data. It takes its own random
+numbers, keeps the batch statistics as they are, and leaves no gradient: a probed run and another end in the same weights,
+bit for bit. What cannot be asked of a model (a code without an encoder) is left out.
+
+    verdicts    separation   P(D(held out) > D(fake)): 1/2 where D cannot tell, 1 where it always can
+                memory       P(D(train) > D(held out)): above 1/2 where D knows its examples by heart
+                spread       standard deviation of D on data, samples and both
+    gradients   norm of weight * value by each network of each turn; cosine between terms of the same network
+    code        kl           nats of each dimension, on held-out data
+                gap          nats between the aggregate posterior's moments and N(0, I)
+                use          error of decoding another example's code, over that of the own: 1 where z is ignored
+    pictures    sharpness    energy of differences between neighbours, of samples and of reconstructions over that of data
+                error        of reconstructions, on training and on held-out data
+    samples     coverage, density, diversity, duplicates, missing: see `beside`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amalgan.metrics.coverage import coverage, radii
+from amalgan.noise import Noise, generator, key
+from amalgan.objectives.core import Loss, Turn
+
+EXAMPLES = 256  # of each kind
+WIDTH = 64  # of what samples are compared by
+CENTRES = 32  # of the data, among which samples are counted
+NEIGHBOURS = 5
+
+
+class Probe:
+    """Looks at a trainer's model; made once a run, so that every look is at the same examples.
+
+    Arguments:
+        trainer: whose model, objective and step it is.
+        data: with training and validation splits.
+    """
+
+    def __init__(self, trainer: Any, data: Any) -> None:
+        self.trainer, self.model, self.device = trainer, trainer.model, trainer.device
+        self.seed = key(trainer.seed, "probe")
+        self.train = _some(data.train, self.seed, self.device)
+        self.held_out = _some(data.validation, self.seed, self.device)
+        self.looks = self.held_out[0].is_floating_point()  # tokens and vertices are not compared as numbers
+        if self.looks:
+            self.real = Likeness(self.train[0], self.seed)
+            self.against = self.real(self.held_out[0])
+            self.reach = radii(self.against, NEIGHBOURS)
+
+    def read(self) -> dict[str, Any]:
+        """Every signal there is, by group."""
+        with _undisturbed(self.model):
+            found = {"gradients": self._gradients()}
+            with torch.no_grad():
+                draws = [self._draw(*part, number) for number, part in enumerate((self.train, self.held_out))]
+                found |= {"verdicts": self._verdicts(*draws), "code": self._code(*draws), "samples": self._samples(draws[1])}
+        return {name: group for name, group in found.items() if group}
+
+    def _draw(self, x: Tensor, c: Tensor | None, number: int) -> Any:
+        return self.model.draw(x, c, Noise(self.seed, number, device=self.device))
+
+    # Verdicts
+
+    def _verdicts(self, train: Any, held_out: Any) -> dict[str, float]:
+        model = held_out.model
+        fake = _field(held_out, "fake")
+        if getattr(model, "discriminator", None) is None or fake is None:
+            return {}
+        d_train = _verdict(train.model, train.x)
+        d_real, d_fake = _verdict(model, held_out.x), _verdict(model, fake)
+        return {
+            "separation": _above(d_real, d_fake),
+            "memory": _above(d_train, d_real),
+            "real": float(d_real.mean()),
+            "fake": float(d_fake.mean()),
+            "spread": float(torch.cat([d_real, d_fake]).std()),
+            "within": float((d_real.var() / 2 + d_fake.var() / 2).sqrt()),
+        }
+
+    # Gradients
+
+    def _gradients(self) -> dict[str, Any]:
+        """Norms by "player/term/network", and cosines by "term~term/network" of the generator's side."""
+        trainer = self.trainer
+        objective, progress = trainer.stage(min(trainer.step_count, trainer.steps - 1))
+        x, c = self.train
+        batch = trainer.plan.batch
+        draw = self._draw(x[:batch], None if c is None else c[:batch], 2)
+        norms: dict[str, float] = {}
+        directions: dict[str, dict[str, Tensor]] = {}
+        for player in ("discriminator", "generator"):
+            # step 0: lazy penalties, too, are asked
+            losses = next(objective.rounds(Turn(draw, player, 0, progress)), [])
+            for loss in losses:
+                for name, flat in self._by_network(loss):
+                    norms[f"{player}/{loss.name}/{name}"] = float(flat.norm())
+                    if player == "generator":
+                        directions.setdefault(name, {})[loss.name] = flat
+        return {"norms": norms, "cosines": dict(_cosines(directions))}
+
+    def _by_network(self, loss: Loss) -> Iterator[tuple[str, Tensor]]:
+        demand = loss.weight * loss.value
+        if not demand.requires_grad:
+            return
+        networks = self.trainer.networks
+        parameters = [p for name in loss.moves for p in networks[name]]
+        gradients = torch.autograd.grad(demand, parameters, retain_graph=True, allow_unused=True)
+        left = iter(gradients)
+        for name in loss.moves:
+            mine = [g for _, g in zip(networks[name], left) if g is not None]
+            if mine:
+                yield name, torch.cat([g.flatten().float() for g in mine])
+
+    # Code
+
+    def _code(self, train: Any, held_out: Any) -> dict[str, Any]:
+        if not self.model.has_encoder or not self.looks:
+            return {}
+        found: dict[str, Any] = {}
+        posterior = held_out.posterior
+        if self.model.has_density:
+            found["kl"] = [round(value, 4) for value in posterior.kl().mean(0).tolist()]
+            found["gap"] = _nats_to_normal(held_out.z.double())
+        own = _error(held_out.reconstruction, held_out.x)
+        others = held_out.model.decode(held_out.z.roll(1, 0))
+        found |= {"error": own, "error_train": _error(train.reconstruction, train.x), "use": _error(others, held_out.x) / own}
+        found["sharpness"] = self.real.sharpness(held_out.reconstruction)
+        return found
+
+    # Samples
+
+    def _samples(self, held_out: Any) -> dict[str, Any]:
+        fake = _field(held_out, "fake")
+        if fake is None or not self.looks or fake.shape[1:] != held_out.x.shape[1:]:
+            return {}
+        found = beside(self.real(fake), self.against, self.reach, self.real.centres, self.real.shares)
+        low, high = self.real.range
+        width = max(high - low, 1e-12)
+        outside = float(((fake < low - 0.1 * width) | (fake > high + 0.1 * width)).float().mean())
+        return found | {
+            "outside": outside,
+            "mean": float((fake.mean() - held_out.x.mean()) / width),
+            "contrast": float(fake.std() / held_out.x.std().clamp(min=1e-12)),
+            "sharpness": self.real.sharpness(fake),
+        }
+
+
+class Likeness:
+    """By what samples are compared with data: x (B, ...) -> (B, F) numbers, coarse, with unit scale.
+
+    Pictures are averaged to at most 8 x 8, and everything wider than `WIDTH` is turned onto that many of the data's own
+    principal directions; so noise in single pixels does not hide what the examples are of.
+
+    Arguments:
+        x: training examples.
+        seed: of the centres.
+    """
+
+    def __init__(self, x: Tensor, seed: int) -> None:
+        coarse = _coarse(x).double()
+        self.mean = coarse.mean(0)
+        centred = coarse - self.mean
+        _, scale, directions = torch.linalg.svd(centred, full_matrices=False)
+        kept = int((scale > 1e-6 * scale[0].clamp(min=1e-12)).sum())
+        self.directions = directions[: max(1, min(WIDTH, kept))]
+        self.unit = float(centred.square().sum(1).mean().sqrt().clamp(min=1e-12))
+        seen = self(x)
+        self.centres = _centres(seen, min(CENTRES, max(1, len(x) // 8)), seed)
+        owner = torch.cdist(seen, self.centres).argmin(1)
+        self.shares = torch.bincount(owner, minlength=len(self.centres)) / len(seen)
+        self.range = float(x.min()), float(x.max())
+        self.detail = _detail(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, F), float32 on the processor."""
+        return ((_coarse(x).double() - self.mean) @ self.directions.T / self.unit).float().cpu()
+
+    def sharpness(self, x: Tensor) -> float:
+        """Energy of differences between neighbours over that of training examples; 1 where there are no neighbours."""
+        return _detail(x) / self.detail if self.detail > 0 else 1.0
+
+
+def beside(fake: Tensor, real: Tensor, reach: Tensor, centres: Tensor, shares: Tensor) -> dict[str, Any]:
+    """Samples (n, F) beside data (m, F).
+
+    coverage    share of data with a sample nearer than the data's own 5th neighbour
+    density     samples within such distances of data, over how many there would be of data
+    diversity   mean distance between samples over that between data
+    duplicates  share of samples whose nearest other sample is nearer than a tenth of what is usual between data
+    missing     share of the data that lies around centres around which there is hardly a sample
+    """
+    found = coverage(real, fake, NEIGHBOURS, reach)
+    apart, usual = (torch.cdist(x, x) for x in (fake, real))
+    nearest = (apart + torch.eye(len(fake)) * math.inf).nan_to_num(nan=math.inf).amin(1)
+    typical = float((usual + torch.eye(len(real)) * math.inf).nan_to_num(nan=math.inf).amin(1).median())
+    counts = torch.bincount(torch.cdist(fake, centres).argmin(1), minlength=len(centres)) / len(fake)
+    return {
+        "coverage": found.coverage,
+        "density": found.density,
+        "diversity": float(apart.mean() / usual.mean().clamp(min=1e-12)),
+        "duplicates": float((nearest < 0.1 * typical).float().mean()),
+        "missing": float(shares[counts < 0.1 * shares].sum()),
+    }
+
+
+# Small helpers
+
+
+def _some(split: Any, seed: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """EXAMPLES of a split, (x, c); all of a smaller one."""
+    index = torch.randperm(len(split), generator=generator(seed, "examples"))[:EXAMPLES]
+    x, c = split.batch(index, device)
+    return x, c
+
+
+@contextlib.contextmanager
+def _undisturbed(model: Any) -> Iterator[None]:
+    """In evaluation mode, and back in the mode it was in: batch statistics stay as they are."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _field(draw: Any, name: str) -> Any:
+    """A field of the draw, None where this model's plays have none."""
+    return getattr(draw, name) if hasattr(type(draw), name) else None
+
+
+def _verdict(model: Any, x: Tensor) -> Tensor:
+    """(B,): the mean where there are several."""
+    logits: Tensor = model.discriminator(x)[0]
+    return logits.float().reshape(len(x), -1).mean(1)
+
+
+def _above(a: Tensor, b: Tensor) -> float:
+    """P(a > b), ties half."""
+    gap = a[:, None] - b[None]
+    return float(((gap > 0).float() + (gap == 0).float() / 2).mean())
+
+
+def _cosines(directions: dict[str, dict[str, Tensor]]) -> Iterator[tuple[str, float]]:
+    for network, by_term in directions.items():
+        terms = list(by_term)
+        for i, one in enumerate(terms):
+            for other in terms[i + 1 :]:
+                a, b = by_term[one], by_term[other]
+                yield f"{one}~{other}/{network}", float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-30))
+
+
+def _error(a: Tensor, b: Tensor) -> float:
+    return float((a - b).square().mean())
+
+
+def _nats_to_normal(z: Tensor) -> float:
+    """KL(N(mean, covariance) || N(0, I)) of codes z (N, d), in nats."""
+    covariance = torch.cov(z.T).reshape(z.shape[1], z.shape[1])
+    floor = 1e-6 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    log_determinant = torch.linalg.slogdet(covariance + floor).logabsdet
+    return float(0.5 * (covariance.diagonal().sum() + z.mean(0).square().sum() - z.shape[1] - log_determinant))
+
+
+def _coarse(x: Tensor) -> Tensor:
+    """(B, F): pictures averaged to at most 8 x 8, everything else as it is."""
+    if x.dim() == 4 and max(x.shape[2:]) > 8:
+        x = torch.nn.functional.adaptive_avg_pool2d(x, (min(8, x.shape[2]), min(8, x.shape[3])))
+    return x.flatten(1)
+
+
+def _detail(x: Tensor) -> float:
+    """Mean square of differences between neighbours along every axis but the first two; of series along time."""
+    axes = range(2, x.dim()) if x.dim() == 4 else range(1, x.dim() - 1)
+    return float(sum(x.diff(dim=axis).square().mean() for axis in axes))
+
+
+def _centres(x: Tensor, count: int, seed: int) -> Tensor:
+    """k-means, ten rounds from a random start."""
+    centres = x[torch.randperm(len(x), generator=generator(seed, "centres"))[:count]]
+    for _ in range(10):
+        owner = torch.cdist(x, centres).argmin(1)
+        members = torch.nn.functional.one_hot(owner, count).to(x)
+        held = members.sum(0)
+        centres = torch.where(held[:, None] > 0, members.T @ x / held.clamp(min=1)[:, None], centres)
+    return centres
