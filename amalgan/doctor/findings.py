@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FAILS, HURTS, COSTS = "fails", "hurts", "costs"  # nothing useful comes out; worse than it need be; could be had for less
+FAILS, HURTS, COSTS = (
+    "fails",
+    "hurts",
+    "costs",
+)  # nothing useful comes out; worse than it need be; could be had for less
 SEVERITIES = (FAILS, HURTS, COSTS)
 LAST = 3  # looks that must agree
 
@@ -106,7 +110,9 @@ class History:
 
     def terms(self, name: str) -> list[tuple[int, float]]:
         """A term's mean between ticks."""
-        return [(int(line["step"]), float(line[name])) for line in self.lines if isinstance(line.get(name), int | float)]
+        return [
+            (int(line["step"]), float(line[name])) for line in self.lines if isinstance(line.get(name), int | float)
+        ]
 
 
 def last(signal: Sequence[tuple[int, float]], count: int = LAST) -> list[float]:

@@ -62,7 +62,11 @@ class Probe:
             found = {"gradients": self._gradients()}
             with torch.no_grad():
                 draws = [self._draw(*part, number) for number, part in enumerate((self.train, self.held_out))]
-                found |= {"verdicts": self._verdicts(*draws), "code": self._code(*draws), "samples": self._samples(draws[1])}
+                found |= {
+                    "verdicts": self._verdicts(*draws),
+                    "code": self._code(*draws),
+                    "samples": self._samples(draws[1]),
+                }
         return {name: group for name, group in found.items() if group}
 
     def _draw(self, x: Tensor, c: Tensor | None, number: int) -> Any:
@@ -132,7 +136,11 @@ class Probe:
             found["gap"] = _nats_to_normal(held_out.z.double())
         own = _error(held_out.reconstruction, held_out.x)
         others = held_out.model.decode(held_out.z.roll(1, 0))
-        found |= {"error": own, "error_train": _error(train.reconstruction, train.x), "use": _error(others, held_out.x) / own}
+        found |= {
+            "error": own,
+            "error_train": _error(train.reconstruction, train.x),
+            "use": _error(others, held_out.x) / own,
+        }
         found["sharpness"] = self.real.sharpness(held_out.reconstruction)
         return found
 
