@@ -103,7 +103,7 @@ class Probe:
         directions: dict[str, dict[str, Tensor]] = {}
         for player in ("discriminator", "generator"):
             # step 0: lazy penalties, too, are asked
-            losses = next(objective.rounds(Turn(draw, player, 0, progress)), [])
+            losses: list[Loss] = next(objective.rounds(Turn(draw, player, 0, progress)), [])
             for loss in losses:
                 for name, flat in self._by_network(loss):
                     norms[f"{player}/{loss.name}/{name}"] = float(flat.norm())

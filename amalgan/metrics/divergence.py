@@ -97,11 +97,12 @@ def _trained(real: Tensor, fake: Tensor, seed: int) -> nn.Module:
     )
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
+        verdict = nn.Linear(WIDTH, 1)
+        nn.init.zeros_(verdict.weight)  # it begins undecided
+        nn.init.zeros_(verdict.bias)
         judge = nn.Sequential(
-            *(nn.Linear(real.shape[1], WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()), nn.Linear(WIDTH, 1)
+            *(nn.Linear(real.shape[1], WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()), verdict
         )
-        nn.init.zeros_(judge[-1].weight)  # it begins undecided
-        nn.init.zeros_(judge[-1].bias)
         optimiser = torch.optim.AdamW(judge.parameters(), lr=RATE, weight_decay=0.01, fused=True)
         best, state = math.inf, {}
         for step in range(STEPS + 1):
