@@ -1,7 +1,8 @@
 """The command line: verbs over recipes and run folders.
 
 A recipe's flags are its keyword arguments, their help its docstring. Results go to standard output (with --json as one
-JSON object), progress to standard error. Exit codes: 0, 1 failure, 2 usage, 130 stopped by the user and saved.
+JSON object), progress to standard error. Exit codes: 0, 1 failure, 2 usage, 3 a run that a doctor finds ill, 130 stopped by
+the user and saved.
 torch is imported by the verbs that need it, never for a --help.
 """
 
@@ -25,6 +26,7 @@ from amalgan.modalities import Modality
 
 Verb = Callable[[argparse.Namespace], Any]
 
+ILL = 3  # exit code of doctor where something fails or hurts
 RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
 COMPARE_FLAGS = (
     "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
@@ -65,7 +67,7 @@ def run(words: Sequence[str]) -> int:
         answer = arguments.verb(arguments)
         if arguments.json and answer is not None:
             print(json.dumps(answer, indent=2, default=str))
-        return 0
+        return ILL if isinstance(answer, dict) and answer.get("healthy") is False else 0
     except AmalganError as error:
         if debug:
             raise
@@ -186,6 +188,11 @@ def build() -> Parser:
     )
 
     _modality_flags(evaluate, "reference")
+
+    doctor = _verb(verbs, "doctor", "say what is wrong with a run, how sure that is, and what to do", _doctor,
+                   example="amalgan doctor RUN            (also while it trains)\n  amalgan doctor RUN --json")  # fmt: skip
+    doctor.add_argument("run", type=Path, metavar="RUN", help="run folder; exit code 3 where something fails or hurts")
+
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
                     example="amalgan compare --data photos/ --seeds 3 --minutes 5 --out report/")  # fmt: skip
     compare.add_argument("--data", required=True, metavar="DATA", help="what the recipes take: see train RECIPE --help")
@@ -447,6 +454,18 @@ def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
         print_rows(f"{run.recipe} on {run.record['data']['name']}, {a.split} set", rows)
     return {"run": a.run, "split": a.split, "rows": [asdict(row) for row in rows]}
+
+
+def _doctor(a: argparse.Namespace) -> dict[str, Any]:
+    from amalgan import runs
+
+    run = runs.load(a.run)
+    found = run.diagnose()
+    if not a.json:
+        from amalgan.progress import print_diagnosis
+
+        print_diagnosis(found, run)
+    return {"run": a.run, **found.to_json()}
 
 
 def _compare(a: argparse.Namespace) -> Any:

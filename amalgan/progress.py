@@ -98,3 +98,36 @@ def print_rows(title: str, rows: Sequence[Any]) -> None:
 def number(value: float | None) -> str:
     """Four significant digits; a dash for none."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def print_diagnosis(diagnosis: Any, run: Any) -> None:
+    """Findings with their evidence, a small plot and the remedies; and whether the run still gets better."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not diagnosis.findings:
+        console.print(f"{run.folder}: healthy, by {diagnosis.looks} looks")
+    for finding in diagnosis.findings:
+        style = {"fails": "bold red", "hurts": "bold yellow"}.get(finding.severity, "bold")
+        console.print(f"[{style}]{finding.name}[/] ({finding.severity}, {finding.confidence:.0%} of the looks agree)")
+        console.print(f"  {finding.sentence}", markup=False)
+        console.print(
+            "  " + ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items()), markup=False
+        )
+        if finding.trace:
+            values = [value for _, value in finding.trace]
+            console.print(
+                f"  {sparkline(values)}  {finding.shows}, {number(values[0])} to {number(values[-1])}", markup=False
+            )
+        for remedy in finding.remedies:
+            flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in remedy.flags.items())
+            console.print(f"  instead: {flags + ': ' if flags else ''}{remedy.sentence}", markup=False)
+    console.print(diagnosis.progress, markup=False)
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """Bars of eight heights, between the least and the largest value; means of neighbours where there are too many."""
+    groups = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
+    means = [sum(group) / len(group) for group in groups if group] if len(values) > width else values
+    low, high = min(means), max(means)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (v - low) / (high - low)) if high > low else 0] for v in means)

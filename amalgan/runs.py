@@ -31,6 +31,7 @@ from torch import Tensor
 
 from amalgan import __version__, files, modalities, noise, recipes
 from amalgan.data import Data, Spec
+from amalgan.doctor import Diagnosis, History, examine
 from amalgan.doctor.probe import Probe
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.rows import Row
@@ -190,6 +191,10 @@ class Run:
                 "give data of the same kind and size",
             )
         return self.modality.evaluate(self.model, judged, self.modality.reference(judged, split, n, **flags))
+
+    def diagnose(self) -> Diagnosis:
+        """What is wrong with the run so far, how sure that is, and what to do."""
+        return examine(History(self.record, self.log()))
 
     def _checked(self, x: Tensor) -> Tensor:
         if not hasattr(self.model, "encode"):

@@ -1,0 +1,73 @@
+"""What is wrong with a run, how sure that is, and what to do: read off its log, while it trains or after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import Any
+
+from amalgan.doctor.checks import diagnose
+from amalgan.doctor.findings import FAILS, HURTS, Finding, History
+
+__all__ = ["Diagnosis", "Finding", "History", "diagnose", "examine"]
+
+WINDOW = 8  # looks that are compared with as many before them
+
+# What a run gets better at: group, signal, and whether higher is better
+AIMS = (("samples", "coverage", True), ("samples", "density", True), ("code", "error", False))
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything there is to say of a run.
+
+    Arguments:
+        findings: the gravest first, () where nothing is wrong.
+        progress: one sentence: whether it still gets better, and what to do if not.
+        looks: how many the findings rest on.
+    """
+
+    findings: tuple[Finding, ...]
+    progress: str
+    looks: int
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing fails, nothing hurts; some of it could perhaps be had for less."""
+        return not any(finding.severity in (FAILS, HURTS) for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain dicts and lists."""
+        found = [finding.to_json() for finding in self.findings]
+        return {"healthy": self.healthy, "progress": self.progress, "looks": self.looks, "findings": found}
+
+
+def examine(run: History) -> Diagnosis:
+    """Findings and progress of a history."""
+    looks = sum("signals" in line for line in run.lines)
+    return Diagnosis(tuple(diagnose(run)), progress(run), looks)
+
+
+def progress(run: History) -> str:
+    """Whether anything improved beyond its noise over the last looks."""
+    asked: list[str] = []
+    for group, name, higher in AIMS:
+        signal = run.of(group, name)
+        if len(signal) < 2 * WINDOW:
+            continue
+        asked.append(name)
+        values = [value if higher else -value for _, value in signal]
+        before, now = values[-2 * WINDOW : -WINDOW], values[-WINDOW:]
+        if fmean(now) - fmean(before) > 2 * _error(before, now):
+            return f"still improving: {name} went from {abs(fmean(before)):.3g} to {abs(fmean(now)):.3g}"
+    if not asked:
+        return f"too early to say whether it improves: {2 * WINDOW} looks are needed"
+    since = run.of(*next(aim[:2] for aim in AIMS if aim[1] in asked))[-WINDOW][0]
+    return f"no longer improving: {', '.join(asked)} stayed within their noise since step {since}; more steps would not help"
+
+
+def _error(a: Sequence[float], b: Sequence[float]) -> float:
+    """Standard error of the difference of two means."""
+    return math.sqrt(variance(a) / len(a) + variance(b) / len(b))
