@@ -20,7 +20,7 @@ Check = Callable[[History], Finding | None]
 def mode_collapse(run: History) -> Finding | None:
     """All samples are alike, or whole parts of the data never come."""
     diversity, missing = run.of("samples", "diversity"), run.of("samples", "missing")
-    if _collapsed_code(run) or not (near := last(diversity)):
+    if run.of("code", "use") or not (near := last(diversity)):  # samples of a code are a matter of its prior
         return None
     evidence = {"diversity": near[-1], "missing": missing[-1][1], "duplicates": run.of("samples", "duplicates")[-1][1]}
     if max(near) < 0.3:
@@ -43,7 +43,7 @@ def strong_discriminator(run: History) -> Finding | None:
     separation, gap = run.of("verdicts", "separation"), _gap(run)
     if not (near := last(separation)) or not (far := last(gap)):
         return None
-    if min(near) < 0.98 or min(far) < 4:
+    if min(near) < 0.95 or min(far) < 4 or fast_steps(run):
         return None
     return Finding(
         "the discriminator wins", FAILS,
@@ -62,13 +62,13 @@ def blind_discriminator(run: History) -> Finding | None:
     """The discriminator cannot tell, though anyone could."""
     separation, coverage = run.of("verdicts", "separation"), run.of("samples", "coverage")
     near, found, spread = last(separation), last(coverage), last(run.of("verdicts", "spread"))
-    if not near or not found or max(abs(v - 0.5) for v in near) > 0.06 or max(found) > 0.5:
+    if not near or not found or max(near) > 0.6 or max(found) > 0.5:
         return None
     return Finding(
         "the discriminator is blind", FAILS,
         f"It tells data from samples no better than a coin ({near[-1]:.2f}), though samples reach {found[-1]:.0%} of the data.",
         {"separation": near[-1], "coverage": found[-1], "spread": spread[-1]},
-        agreement(separation, lambda v: abs(v - 0.5) <= 0.06),
+        agreement(separation, lambda v: v <= 0.6),
         (
             Remedy(_more(run, "r1", 0.1) | _more(run, "r2", 0.1), "a cheaper slope lets it speak up"),
             Remedy({"critic_steps": 2}, "it gets two turns for each of the generator's"),
@@ -116,6 +116,42 @@ def oscillation(run: History) -> Finding | None:
     )  # fmt: skip
 
 
+# Steps
+
+
+def fast_steps(run: History) -> Finding | None:
+    """A step moves a network by a good part of its own length."""
+    for name, pace in _paces(run).items():
+        near = last(pace)
+        if near and min(near) > 0.1:
+            return Finding(
+                "the step size is far too large", FAILS,
+                f"A step moves the {name} by {near[-1]:.0%} of its length: nothing can be learned that way.",
+                {"pace": near[-1]}, agreement(pace, lambda v: v > 0.1),
+                (Remedy({"lr": _round(float(run.arguments["lr"]) * 0.005 / near[-1])}, "half a percent a step is usual"),),
+                tuple(pace), f"step over length, {name}",
+            )  # fmt: skip
+    return None
+
+
+def slow_steps(run: History) -> Finding | None:
+    """No step was ever large enough to matter."""
+    paces = {name: pace for name, pace in _paces(run).items() if last(pace)}
+    if not paces:
+        return None
+    name, pace = max(paces.items(), key=lambda item: max(v for _, v in item[1]))
+    largest = max(v for _, v in pace)
+    if largest > 1e-4:
+        return None
+    return Finding(
+        "the step size is far too small", FAILS,
+        f"No step moved a network by more than {largest:.1g} of its length: the run stands still.",
+        {"pace": largest}, 1.0,
+        (Remedy({"lr": _round(float(run.arguments["lr"]) * 0.005 / largest)}, "half a percent a step is usual"),),
+        tuple(pace), f"step over length, {name}",
+    )  # fmt: skip
+
+
 # Hybrids
 
 
@@ -153,11 +189,15 @@ def posterior_collapse(run: History) -> Finding | None:
     if not _collapsed_code(run):
         return None
     kl, use = _sums(run), run.of("code", "use")
-    flags = [Remedy(_less(run, "beta", 0.1), "a code that costs less says more")] if "beta" in run.arguments else []
+    flags, beta = [], float(run.arguments.get("beta", 0))
+    if beta > 0:
+        flags.append(Remedy({"beta": 1.0 if beta > 1 else _round(beta / 10)}, "a code that costs less says more"))
     if "free_bits" in run.arguments:
         flags.append(Remedy({"free_bits": 0.25}, "the first quarter nat of each dimension is free"))
     if "variance" in run.arguments:
-        flags.insert(0, Remedy(_less(run, "variance", 0.1), "pixels count for ten times as many nats"))
+        flags.insert(
+            1 if beta > 1 else 0, Remedy(_less(run, "variance", 0.1), "pixels count for ten times as many nats")
+        )
     return Finding(
         "posterior collapse", FAILS,
         f"The code tells {kl[-1][1]:.2f} nats of an example, and decoding another's gives the same.",
@@ -202,7 +242,7 @@ def blur(run: History) -> Finding | None:
     """What is decoded lacks the detail that data have, though it no longer improves."""
     sharpness, error = run.of("code", "sharpness"), run.of("code", "error")
     near, errors = last(sharpness), last(error, 5)
-    if not near or not errors or max(near) > 0.6 or errors[-1] < 0.9 * errors[0]:
+    if _collapsed_code(run) or not near or not errors or max(near) > 0.6 or errors[-1] < 0.9 * errors[0]:
         return None
     remedies = [Remedy({"latent": 2 * int(run.arguments["latent"])}, "a longer code can say more")]
     if "lam" not in run.arguments:
@@ -217,7 +257,7 @@ def blur(run: History) -> Finding | None:
 LOOKS = 3  # before anything is said of a code
 
 CHECKS: Sequence[Check] = (
-    posterior_collapse, mode_collapse, strong_discriminator, blind_discriminator, overfitted_discriminator, oscillation,
+    fast_steps, slow_steps, posterior_collapse, mode_collapse, strong_discriminator, blind_discriminator, overfitted_discriminator, oscillation,
     swamped, prior_hole, blur, dead_units,
 )  # fmt: skip
 
@@ -234,6 +274,11 @@ def diagnose(run: History) -> list[Finding]:
 
 def _gap(run: History) -> list[tuple[int, float]]:
     return [(step, a - b) for (step, a), (_, b) in zip(run.of("verdicts", "real"), run.of("verdicts", "fake"))]
+
+
+def _paces(run: History) -> dict[str, list[tuple[int, float]]]:
+    names = dict.fromkeys(name for line in run.lines for name in line.get("signals", {}).get("pace", {}))
+    return {name: run.of("pace", name) for name in names}
 
 
 def _sums(run: History) -> list[tuple[int, float]]:

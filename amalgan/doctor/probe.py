@@ -10,8 +10,9 @@ bit for bit. What cannot be asked of a model (a code without an encoder) is left
                 spread       standard deviation of D on data, samples and both
     gradients   norm of weight * value by each network of each turn; cosine between terms of the same network
     code        kl           nats of each dimension, on held-out data
-                gap          nats between the aggregate posterior's moments and N(0, I)
+                gap          nats between the codes' mean and variance and N(0, 1), summed over dimensions
                 use          error of decoding another example's code, over that of the own: 1 where z is ignored
+    pace        how far a step moves each network, by its own length
     pictures    sharpness    energy of differences between neighbours, of samples and of reconstructions over that of data
                 error        of reconstructions, on training and on held-out data
     samples     coverage, density, diversity, duplicates, missing: see `beside`
@@ -59,7 +60,7 @@ class Probe:
     def read(self) -> dict[str, Any]:
         """Every signal there is, by group."""
         with _undisturbed(self.model):
-            found = {"gradients": self._gradients()}
+            found = {"gradients": self._gradients(), "pace": dict(self._paces())}
             with torch.no_grad():
                 draws = [self._draw(*part, number) for number, part in enumerate((self.train, self.held_out))]
                 found |= {
@@ -123,6 +124,27 @@ class Probe:
             mine = [g for _, g in zip(networks[name], left) if g is not None]
             if mine:
                 yield name, torch.cat([g.flatten().float() for g in mine])
+
+    # Steps
+
+    def _paces(self) -> Iterator[tuple[str, float]]:
+        """lr |Adam's direction| / |weights|, of every network that has moved."""
+        for name, optimiser in self.trainer.optimisers.items():
+            (group,) = optimiser.param_groups
+            (beta1, beta2), states = (
+                group["betas"],
+                [optimiser.state[p] for p in group["params"] if p in optimiser.state],
+            )
+            if not states:
+                continue
+            length = sum(float(p.detach().square().sum()) for p in group["params"])
+            moved = 0.0
+            for state in states:
+                count = float(state["step"])
+                mean = state["exp_avg"] / max(1 - beta1**count, 1e-12)
+                square = state["exp_avg_sq"] / max(1 - beta2**count, 1e-12)
+                moved += float((mean / (square.sqrt() + group["eps"])).square().sum())
+            yield name, float(group["lr"]) * math.sqrt(moved / max(length, 1e-30))
 
     # Code
 
@@ -273,11 +295,10 @@ def _error(a: Tensor, b: Tensor) -> float:
 
 
 def _nats_to_normal(z: Tensor) -> float:
-    """KL(N(mean, covariance) || N(0, I)) of codes z (N, d), in nats."""
-    covariance = torch.cov(z.T).reshape(z.shape[1], z.shape[1])
-    floor = 1e-6 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    log_determinant = torch.linalg.slogdet(covariance + floor).logabsdet
-    return float(0.5 * (covariance.diagonal().sum() + z.mean(0).square().sum() - z.shape[1] - log_determinant))
+    """Sum over dimensions of KL(N(mean, variance) || N(0, 1)) of codes z (N, d), in nats, less what chance makes of it."""
+    mean, variance = z.mean(0), z.var(0).clamp(min=1e-12)
+    by_chance = 0.75 * z.shape[1] / len(z)  # (1 + 1/2) / (2 N) a dimension, for N draws from N(0, 1) itself
+    return float(0.5 * (variance + mean.square() - 1 - variance.log()).sum()) - by_chance
 
 
 def _coarse(x: Tensor) -> Tensor:
