@@ -190,8 +190,14 @@ def build() -> Parser:
     _modality_flags(evaluate, "reference")
 
     doctor = _verb(verbs, "doctor", "say what is wrong with a run, how sure that is, and what to do", _doctor,
-                   example="amalgan doctor RUN            (also while it trains)\n  amalgan doctor RUN --json")  # fmt: skip
-    doctor.add_argument("run", type=Path, metavar="RUN", help="run folder; exit code 3 where something fails or hurts")
+                   example="amalgan doctor RUN            (also while it trains; exit code 3 where something is wrong)\n"
+                           "  amalgan doctor RUN --apply    (train again, with the first remedy)")  # fmt: skip
+    doctor.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    doctor.add_argument("--divergence", action="store_true",
+                        help="also estimate the Jensen-Shannon divergence between samples and held-out data, in nats")  # fmt: skip
+    doctor.add_argument("--apply", action="store_true",
+                        help="train with the first remedy that is a flag: onward where the weights are worth it, else anew")  # fmt: skip
+    doctor.add_argument("--out", type=Path, metavar="FOLDER", help="of the treated run (RUN-treated)")
 
     compare = _verb(verbs, "compare", "train several recipes alike and say which suits the data", _compare,
                     example="amalgan compare --data photos/ --seeds 3 --minutes 5 --out report/")  # fmt: skip
@@ -458,14 +464,29 @@ def _evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
 def _doctor(a: argparse.Namespace) -> dict[str, Any]:
     from amalgan import runs
+    from amalgan.progress import Progress, print_diagnosis
 
     run = runs.load(a.run)
-    found = run.diagnose()
+    diagnosis = run.diagnose()
+    answer = {"run": a.run, **diagnosis.to_json()}
     if not a.json:
-        from amalgan.progress import print_diagnosis
-
-        print_diagnosis(found, run)
-    return {"run": a.run, **found.to_json()}
+        print_diagnosis(diagnosis, run)
+    if a.divergence:
+        found = run.divergence()
+        answer["divergence"] = found._asdict()
+        if not a.json:
+            print(found.sentence)
+    if a.apply:
+        remedy = diagnosis.remedy
+        if remedy is None:
+            raise UsageError(f"--apply on {a.run}", "no finding with a remedy that is a flag", "leave out --apply")
+        with Progress(f"treating {a.run}") as progress:
+            treated = runs.treated(a.run, remedy, a.out).go(watcher=progress.tick)
+        after = treated.diagnose()
+        answer |= {"treated": treated.folder, "after": after.to_json(), "healthy": after.healthy}
+        if not a.json:
+            print_diagnosis(after, treated)
+    return answer
 
 
 def _compare(a: argparse.Namespace) -> Any:

@@ -32,6 +32,7 @@ class Progress:
         self.bar = Bar(*columns, console=self.console, transient=True, disable=not self.live)
         self.task = self.bar.add_task(title, total=1.0, left="starting")
         self.title, self._tenth, self._said = title, -1, 0.0
+        self._found: set[str] = set()
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -53,7 +54,11 @@ class Progress:
         self.bar.update(self.task, completed=done / max(1, total), left=f"{done}/{total}")
 
     def tick(self, tick: Any) -> None:
-        """Progress of a training run."""
+        """Progress of a training run; what a doctor finds is said once, when it is found."""
+        for finding in tick.findings:
+            if finding.name not in self._found:
+                self._found.add(finding.name)
+                self.note(f"step {tick.step}: {finding.name}. {finding.sentence} (amalgan doctor says more)")
         terms = "  ".join(f"{name} {value:.4g}" for name, value in tick.terms.items())
         self.update(tick.step / tick.steps, tick.seconds_left, terms and f"{self.title}  {terms}")
 
@@ -105,7 +110,7 @@ def print_diagnosis(diagnosis: Any, run: Any) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    if not diagnosis.findings:
+    if diagnosis.healthy:
         console.print(f"{run.folder}: healthy, by {diagnosis.looks} looks")
     for finding in diagnosis.findings:
         style = {"fails": "bold red", "hurts": "bold yellow"}.get(finding.severity, "bold")
@@ -120,8 +125,7 @@ def print_diagnosis(diagnosis: Any, run: Any) -> None:
                 f"  {sparkline(values)}  {finding.shows}, {number(values[0])} to {number(values[-1])}", markup=False
             )
         for remedy in finding.remedies:
-            flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in remedy.flags.items())
-            console.print(f"  instead: {flags + ': ' if flags else ''}{remedy.sentence}", markup=False)
+            console.print(f"  instead: {remedy}", markup=False)
     console.print(diagnosis.progress, markup=False)
 
 

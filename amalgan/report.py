@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amalgan import exhibits, files, modalities
+from amalgan.doctor import Finding, History, examine
 from amalgan.drawing import colour_of, curves, intervals
 from amalgan.errors import UsageError
 from amalgan.modalities import Modality, Page
@@ -30,7 +31,15 @@ TERMS = {
     "similarity": "Distance between the judge's features of an image and of its reconstruction.",
 }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # what a browser may load for the page
-IN_LOG = {"step", "examples", "weights", "seconds", "cpu_seconds"}  # what a log line holds beside the terms
+IN_LOG = {
+    "step",
+    "examples",
+    "weights",
+    "seconds",
+    "cpu_seconds",
+    "signals",
+    "diverged",
+}  # what a log line holds beside the terms
 
 
 def write(folder: str | Path) -> Path:
@@ -78,6 +87,7 @@ def _page(folder: Path, shown: Page) -> str:
         ("numbers", "The numbers", _numbers(results)),
         *_modality(results).sections(shown),
         ("curves", "Training", _curves(results, folder)),
+        ("doctor", "What the doctor says", _doctor(results, folder)),
         ("cost", "Time and memory", _cost(results)),
         ("data", "Data", _data(results)),
         ("again", "To do it again", _again(results)),
@@ -290,6 +300,45 @@ def _mean(each: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, fl
     common = set.intersection(*({x for x, _ in points} for points in each))
     values = [dict(points) for points in each]
     return [(x, sum(v[x] for v in values) / len(values)) for x in sorted(common)]
+
+
+def _doctor(results: dict[str, Any], folder: Path) -> str:
+    """Findings of every run, with the number that shows them best and what to do."""
+    said = []
+    for run in results["runs"]:
+        at = folder / run["folder"]
+        lines = _log(at / "log.jsonl")
+        if not any("signals" in line for line in lines):
+            continue
+        diagnosis = examine(History(files.read_json(at / "recipe.json", f"the settings of {at}"), lines))
+        chip = (
+            f'<span class="chip {colour_of(results, run["recipe"])}"></span>{escape(run["recipe"])}, seed {run["seed"]}'
+        )
+        state = "healthy" if diagnosis.healthy else "not well"
+        found = "".join(_finding(finding, lines, colour_of(results, run["recipe"])) for finding in diagnosis.findings)
+        said.append(
+            f"<h3>{chip}: {state}</h3><p>{escape(diagnosis.progress[:1].upper() + diagnosis.progress[1:])}.</p>{found}"
+        )
+    return "".join(said)
+
+
+def _finding(finding: Finding, lines: Sequence[dict[str, Any]], colour: str) -> str:
+    """One finding: its sentence, its evidence, its plot, its remedies."""
+    examples = {line["step"]: line["examples"] for line in lines}
+    evidence = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in finding.evidence.items())
+    remedies = "".join(f"<li>{escape(str(remedy))}</li>" for remedy in finding.remedies)
+    points = [(float(examples[step]), value) for step, value in finding.trace if step in examples]
+    drawn = (
+        curves([(colour, points, True)], lines[-1]["examples"], finding.shows, "examples seen")
+        if len(points) > 1
+        else ""
+    )
+    about = f"{finding.severity}, {finding.confidence:.0%} of the looks agree; {evidence}"
+    plot = f"<figure><figcaption><b>{escape(finding.shows)}</b></figcaption>{drawn}</figure>" if drawn else ""
+    return (
+        f"<p><b>{escape(finding.name[:1].upper() + finding.name[1:])}.</b> {escape(finding.sentence)} <i>{escape(about)}</i></p>"
+        f'<ul>{remedies}</ul><div class="charts">{plot}</div>'
+    )
 
 
 # Facts

@@ -12,11 +12,13 @@ Everything that reads a run (the command line, reports, comparisons) reads this 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,14 +33,14 @@ from torch import Tensor
 
 from amalgan import __version__, files, modalities, noise, recipes
 from amalgan.data import Data, Spec
-from amalgan.doctor import Diagnosis, History, examine
+from amalgan.doctor import Diagnosis, Divergence, Finding, History, Remedy, diagnose, divergence, examine
 from amalgan.doctor.probe import Probe
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.rows import Row
 from amalgan.modalities import Modality
 from amalgan.models.latent import LatentModel
 from amalgan.models.pretrained import from_pretrained, save_pretrained
-from amalgan.training import Plan, Trainer, checkpoints, distributed
+from amalgan.training import Diverged, Plan, Trainer, checkpoints, distributed
 
 FORMAT = 1
 DEFAULT_STEPS = 10_000
@@ -49,12 +51,13 @@ THREADS = torch.get_num_threads()  # what the environment allows (OMP_NUM_THREAD
 
 @dataclass(frozen=True)
 class Tick:
-    """What a watcher of a run gets to see: progress, the terms since the last tick, and seconds left."""
+    """What a watcher of a run gets to see: progress, the terms since the last tick, seconds left, and what is wrong."""
 
     step: int
     steps: int
     terms: dict[str, float]
     seconds_left: float
+    findings: tuple[Finding, ...] = ()
 
 
 Watcher = Callable[[Tick], None]
@@ -193,8 +196,16 @@ class Run:
         return self.modality.evaluate(self.model, judged, self.modality.reference(judged, split, n, **flags))
 
     def diagnose(self) -> Diagnosis:
-        """What is wrong with the run so far, how sure that is, and what to do."""
+        """What is wrong with the run so far, how sure that is, and what to do; read off its log."""
         return examine(History(self.record, self.log()))
+
+    def divergence(self, n: int = 2000, seed: int = 0) -> Divergence:
+        """Jensen-Shannon divergence between n samples and as many held-out examples, as far as a discriminator sees it.
+
+        Raises:
+            UsageError: samples that are no numbers to compare, or fewer than 40 held-out examples.
+        """
+        return divergence(self.model, self.data, n, seed)
 
     def _checked(self, x: Tensor) -> Tensor:
         if not hasattr(self.model, "encode"):
@@ -293,6 +304,49 @@ def resume(
         run.record["steps"] = run.steps = steps
         files.write_json(run.folder / "recipe.json", run.record)
     return Prepared(run.folder, run.record, run.data).go(checkpoint_seconds, tensorboard, watcher)
+
+
+def treated(folder: str | Path, remedy: Remedy, out: str | Path | None = None, data: Any = None) -> Prepared:
+    """A run like that of a folder, with a remedy's flags; ready to go.
+
+    Where the weights are worth keeping (`remedy.resumes`) it goes on from the last checkpoint, for as many steps as are
+    left, or once more as many where none are; otherwise it begins anew. The run itself stays as it is.
+
+    Arguments:
+        out: the new run's folder; by default the run's with "-treated" behind, numbered if taken.
+        data: a Data, where the run's own can no longer be opened.
+
+    Raises:
+        UsageError: a remedy without flags.
+        AmalganError: no whole checkpoint to go on from.
+    """
+    run = Run(folder, data)
+    if not remedy.flags:
+        raise UsageError(f"to treat {folder} by flags", f"{remedy.sentence}", "do that, and train anew")
+    source, flags = run.record["data"]["source"], dict(remedy.flags)
+    clip = flags.pop("clip", run.record["clip"])
+    prepared = prepare(
+        run.recipe,
+        source if data is None and source is not None else run.data,
+        data_options=run.record["data"]["options"] if data is None and source is not None else None,
+        steps=run.steps,
+        seed=run.record["seed"],
+        out=out if out is not None else _free(run.folder.with_name(run.folder.name + "-treated")),
+        device=run.record["device"],
+        threads=run.record["threads"],
+        precision=run.record["precision"],
+        clip=clip,
+        timed=False,
+        **{**run.record["arguments"], **flags},
+    )
+    if remedy.resumes:
+        _, saved, _ = checkpoints.latest(run.folder / "checkpoints")
+        if saved["step"] >= run.steps:
+            prepared.record["steps"] = run.steps + int(saved["step"])
+        shutil.copytree(run.folder / "checkpoints", prepared.folder / "checkpoints")
+        shutil.copy(run.folder / "log.jsonl", prepared.folder / "log.jsonl")
+        files.write_json(prepared.folder / "recipe.json", prepared.record)
+    return prepared
 
 
 @dataclass
@@ -416,6 +470,8 @@ class Keeper:
         self.paces = prepared.paces or tuple((share, 1.0) for _, share in trainer.plan.stages)
         self.board = _board(self.folder) if tensorboard else None
         self.probe = Probe(trainer, prepared.data) if first else None
+        self.looks: list[dict[str, Any]] = []
+        self.findings: tuple[Finding, ...] = ()
         self._truncate_log()
 
     def __enter__(self) -> Keeper:
@@ -446,10 +502,10 @@ class Keeper:
         for step in trainer.run():
             last = step == steps
             if step % tick == 0 or last:
-                trainer.check()
+                self._check()
                 terms = self._log(step, step % look == 0 or last)
                 if watcher is not None:
-                    watcher(Tick(step, steps, terms, self._left(step)))
+                    watcher(Tick(step, steps, terms, self._left(step), self.findings))
                 shown = time.perf_counter()
             elif watcher is not None and time.perf_counter() - shown > 0.5:
                 watcher(Tick(step, steps, {}, self._left(step)))
@@ -458,7 +514,7 @@ class Keeper:
                 self._picture(step)
             stop = bool(distributed.agree(float(self.stop)))
             if last or stop or time.perf_counter() - saved > checkpoint_seconds:
-                trainer.check()
+                self._check()
                 self._save(step)
                 saved = time.perf_counter()
             if stop and not last:
@@ -466,6 +522,14 @@ class Keeper:
                     f"{steps} steps", f"stopped after {step}; saved in {self.folder}", f"amalgan resume {self.folder}"
                 )
         self._finish()
+
+    def _check(self) -> None:
+        """Raise if something is no longer finite, and leave a word of it in the log."""
+        try:
+            self.trainer.check()
+        except Diverged as error:
+            self._append(self._clock() | {"diverged": {"what": error.what, "step": error.step}})
+            raise
 
     def _left(self, step: int) -> float:
         """By what the steps so far took against what was expected of them: a stage may be many times another's price."""
@@ -477,23 +541,29 @@ class Keeper:
     def _log(self, step: int, looks: bool) -> dict[str, float]:
         weights = dict(self.trainer.signals.weights)
         terms = self.trainer.signals.read()
-        line = {
-            "step": step,
-            "examples": step * self.trainer.plan.batch,
-            **terms,
-            "weights": weights,
-            "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),
-            "cpu_seconds": round(time.process_time() - self.began_cpu + self._earlier["cpu_seconds"], 3),
-        }
+        line = {**self._clock(), **terms, "weights": weights}
         if looks and self.probe is not None:
             line["signals"] = self.probe.read()
-        if self.first:
-            with files.explained(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
+            self.looks.append(line)
+            self.findings = tuple(diagnose(History(self.record, self.looks)))
+        self._append(line)
         if self.board is not None:
             for name, value in terms.items():
                 self.board.add_scalar(f"loss/{name}", value, step)
         return terms
+
+    def _clock(self) -> dict[str, Any]:
+        return {
+            "step": self.trainer.step_count,
+            "examples": self.trainer.step_count * self.trainer.plan.batch,
+            "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),
+            "cpu_seconds": round(time.process_time() - self.began_cpu + self._earlier["cpu_seconds"], 3),
+        }
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if self.first:
+            with files.explained(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
 
     def _truncate_log(self) -> None:
         """Drop lines beyond the checkpoint: those steps are done again, and come out the same."""
@@ -505,6 +575,7 @@ class Keeper:
             with contextlib.suppress(ValueError, KeyError):  # the last line may be half written
                 if json.loads(line)["step"] <= self.trainer.step_count:
                     kept.append(line)
+        self.looks = [line for line in map(json.loads, kept) if "signals" in line]
         if kept:
             self._earlier = {key: json.loads(kept[-1])[key] for key in self._earlier}
         if self.first:
@@ -596,12 +667,13 @@ def _folder(out: str | Path | None, recipe: str, data: Data, seed: int) -> Path:
             raise UsageError(f"a new run in {out}", "a run is there already", f"amalgan resume {out}, or another --out")
         return Path(out)
     name = re.sub(r"[^\w.-]+", "-", Path(data.name).name).strip("-") or "data"
-    taken = [path for path in _numbered(Path("runs") / f"{recipe}-{name}-seed{seed}") if not path.exists()]
-    return taken[0]
+    return _free(Path("runs") / f"{recipe}-{name}-seed{seed}")
 
 
-def _numbered(path: Path) -> Iterator[Path]:
-    return (path if i == 1 else path.with_name(f"{path.name}-{i}") for i in range(1, 10_000))
+def _free(path: Path) -> Path:
+    """The path, numbered if taken."""
+    numbered = (path if i == 1 else path.with_name(f"{path.name}-{i}") for i in itertools.count(1))
+    return next(path for path in numbered if not path.exists())
 
 
 def _device(device: str) -> str:

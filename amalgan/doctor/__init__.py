@@ -9,9 +9,11 @@ from statistics import fmean, variance
 from typing import Any
 
 from amalgan.doctor.checks import diagnose
-from amalgan.doctor.findings import FAILS, HURTS, Finding, History
+from amalgan.doctor.findings import FAILS, HURTS, Finding, History, Remedy
+from amalgan.errors import UsageError
+from amalgan.metrics.divergence import Divergence
 
-__all__ = ["Diagnosis", "Finding", "History", "diagnose", "examine"]
+__all__ = ["Diagnosis", "Divergence", "Finding", "History", "Remedy", "diagnose", "divergence", "examine"]
 
 WINDOW = 8  # looks that are compared with as many before them
 
@@ -38,6 +40,11 @@ class Diagnosis:
         """Nothing fails, nothing hurts; some of it could perhaps be had for less."""
         return not any(finding.severity in (FAILS, HURTS) for finding in self.findings)
 
+    @property
+    def remedy(self) -> Remedy | None:
+        """The first that is a flag."""
+        return next((remedy for finding in self.findings for remedy in finding.remedies if remedy.flags), None)
+
     def to_json(self) -> dict[str, Any]:
         """As plain dicts and lists."""
         found = [finding.to_json() for finding in self.findings]
@@ -48,6 +55,24 @@ def examine(run: History) -> Diagnosis:
     """Findings and progress of a history."""
     looks = sum("signals" in line for line in run.lines)
     return Diagnosis(tuple(diagnose(run)), progress(run), looks)
+
+
+def divergence(model: Any, data: Any, n: int = 2000, seed: int = 0) -> Divergence:
+    """Jensen-Shannon divergence between a model's samples and held-out data: see `amalgan.metrics.divergence`.
+
+    Both are seen as the doctor sees them: pictures at 8 x 8, along the training data's main directions.
+
+    Raises:
+        UsageError: samples that are not numbers alike, or fewer than 40 held-out examples.
+    """
+    from amalgan.doctor.probe import Likeness
+    from amalgan.metrics.divergence import jensen_shannon
+
+    real = data.validation.tensor(n)
+    if not real.is_floating_point():
+        raise UsageError("a divergence between samples and data", "examples that are no real numbers", "ask evaluate")
+    seen = Likeness(data.train.tensor(n), seed)
+    return jensen_shannon(seen(real), seen(model.sample(len(real), seed)), seed)
 
 
 def progress(run: History) -> str:

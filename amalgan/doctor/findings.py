@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-FAILS, HURTS, COSTS = (
-    "fails",
-    "hurts",
-    "costs",
-)  # nothing useful comes out; worse than it need be; could be had for less
+FAILS, HURTS, COSTS = "fails", "hurts", "costs"  # nothing useful comes out; it could be better; it could be cheaper
 SEVERITIES = (FAILS, HURTS, COSTS)
 LAST = 3  # looks that must agree
 
@@ -29,6 +25,10 @@ class Remedy:
     flags: dict[str, Any]
     sentence: str
     resumes: bool = False
+
+    def __str__(self) -> str:
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.flags.items())
+        return f"{flags + ': ' if flags else ''}{self.sentence}"
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,15 @@ class Finding:
 
 @dataclass
 class History:
-    """What is known of a run: its record, its log, and what can be read off its data.
+    """What is known of a run: its record and its log.
 
     Arguments:
         record: the content of recipe.json.
         lines: of log.jsonl.
-        data: numbers of `about`, {} where the data cannot be opened.
     """
 
     record: dict[str, Any]
     lines: Sequence[dict[str, Any]]
-    data: dict[str, float] = field(default_factory=dict)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -121,7 +119,9 @@ def last(signal: Sequence[tuple[int, float]], count: int = LAST) -> list[float]:
     return values[-count:] if len(values) >= count else []
 
 
-def agreement(signal: Sequence[tuple[int, float]], holds: Any, among: int = 5) -> float:
-    """Share of the newest looks in which a condition holds."""
+def agreement(
+    signal: Sequence[tuple[int, float]], above: float = -math.inf, below: float = math.inf, among: int = 5
+) -> float:
+    """Share of the newest looks that lie between two limits."""
     values = [value for _, value in signal][-among:]
-    return sum(map(bool, map(holds, values))) / len(values) if values else 0.0
+    return sum(above <= value <= below for value in values) / len(values) if values else 0.0

@@ -12,10 +12,18 @@ bit for bit. What cannot be asked of a model (a code without an encoder) is left
     code        kl           nats of each dimension, on held-out data
                 gap          nats between the codes' mean and variance and N(0, 1), summed over dimensions
                 use          error of decoding another example's code, over that of the own: 1 where z is ignored
-    pace        how far a step moves each network, by its own length
-    pictures    sharpness    energy of differences between neighbours, of samples and of reconstructions over that of data
                 error        of reconstructions, on training and on held-out data
+                sharpness    energy of differences between neighbours of reconstructions, over that of data
+    pace        how far a step moves each network, by its own length
+    scale       how much larger the largest matrix of a network makes what passes it
     samples     coverage, density, diversity, duplicates, missing: see `beside`
+                copied       share of samples nearer to a training example than half the median of held-out ones, less the
+                             share of held-out examples that are
+                sharpness    as above, of samples
+                at           where the first samples lie along the data's two main directions, in the data's unit
+    labels      use          change of a sample under another label over that under other noise: 0 where c is ignored
+    data        what the examples are like, at the first look: count, duplicates, low, high, spread of the values, and the
+                share of examples with values that are no numbers
 """
 
 from __future__ import annotations
@@ -27,15 +35,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from amalgan.metrics.coverage import coverage, radii
 from amalgan.noise import Noise, generator, key
 from amalgan.objectives.core import Loss, Turn
 
 EXAMPLES = 256  # of each kind
+KNOWN, KNOWN_VALUES = 4096, 2**24  # training examples that samples are held against; fewer of large ones
 WIDTH = 64  # of what samples are compared by
 CENTRES = 32  # of the data, among which samples are counted
 NEIGHBOURS = 5
+PLACES = 32  # samples, of the same noise at every look, whose place is noted
 
 
 class Probe:
@@ -56,18 +67,27 @@ class Probe:
             self.real = Likeness(self.train[0], self.seed)
             self.against = self.real(self.held_out[0])
             self.reach = radii(self.against, NEIGHBOURS)
+            known, _ = _some(data.train, self.seed, torch.device("cpu"), KNOWN_VALUES // self.train[0][0].numel())
+            self.data: dict[str, float] = {"count": float(len(data.train)), **about(known)}
+            self.known = self.real(known)
+            apart = _to_nearest(self.against, self.known)
+            self.near = float(apart.median()) / 2  # a held-out example is seldom so near to a training one
+            self.usual = float((apart < self.near).float().mean())
 
     def read(self) -> dict[str, Any]:
         """Every signal there is, by group."""
         with _undisturbed(self.model):
-            found = {"gradients": self._gradients(), "pace": dict(self._paces())}
+            found = {"gradients": self._gradients(), "pace": dict(self._paces()), "scale": dict(self._scales())}
             with torch.no_grad():
                 draws = [self._draw(*part, number) for number, part in enumerate((self.train, self.held_out))]
                 found |= {
                     "verdicts": self._verdicts(*draws),
                     "code": self._code(*draws),
                     "samples": self._samples(draws[1]),
+                    "labels": self._labels(draws[1]),
                 }
+        if self.looks and self.data:
+            found["data"], self.data = self.data, {}
         return {name: group for name, group in found.items() if group}
 
     def _draw(self, x: Tensor, c: Tensor | None, number: int) -> Any:
@@ -89,7 +109,23 @@ class Probe:
             "fake": float(d_fake.mean()),
             "spread": float(torch.cat([d_real, d_fake]).std()),
             "within": float((d_real.var() / 2 + d_fake.var() / 2).sqrt()),
+            **self._by_batch(model.discriminator, held_out.x, fake),
         }
+
+    def _by_batch(self, discriminator: Any, real: Tensor, fake: Tensor) -> dict[str, float]:
+        """With batch statistics: what of the separation is owed to each kind being judged in a batch of its own."""
+        norms = [module for module in discriminator.modules() if isinstance(module, _BatchNorm)]
+        if not norms:
+            return {}
+        before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+        for norm in norms:
+            norm.train()
+        alone = _above(*(discriminator(x)[0] for x in (real, fake)))
+        mixed = _above(*discriminator(torch.cat([real, fake]))[0].split([len(real), len(fake)]))
+        discriminator.load_state_dict(before)  # running statistics as they were
+        for norm in norms:
+            norm.eval()
+        return {"alone": alone, "mixed": mixed}
 
     # Gradients
 
@@ -146,6 +182,14 @@ class Probe:
                 moved += float((mean / (square.sqrt() + group["eps"])).square().sum())
             yield name, float(group["lr"]) * math.sqrt(moved / max(length, 1e-30))
 
+    def _scales(self) -> Iterator[tuple[str, float]]:
+        """The largest of a network's matrices, by what keeps the size of what passes: rms weight * sqrt(inputs)."""
+        for name, parameters in self.trainer.networks.items():
+            matrices = [p.detach() for p in parameters if p.dim() > 1]
+            sizes = [p.square().mean().sqrt() * math.sqrt(p[0].numel()) for p in matrices]
+            if sizes:
+                yield name, float(torch.stack(sizes).max())
+
     # Code
 
     def _code(self, train: Any, held_out: Any) -> dict[str, Any]:
@@ -177,11 +221,27 @@ class Probe:
         width = max(high - low, 1e-12)
         outside = float(((fake < low - 0.1 * width) | (fake > high + 0.1 * width)).float().mean())
         return found | {
+            "copied": float((_to_nearest(self.real(fake), self.known) < self.near).float().mean()) - self.usual,
             "outside": outside,
             "mean": float((fake.mean() - held_out.x.mean()) / width),
             "contrast": float(fake.std() / held_out.x.std().clamp(min=1e-12)),
             "sharpness": self.real.sharpness(fake),
+            "at": [round(value, 3) for value in self.real(fake)[:PLACES, :2].flatten().tolist()],
         }
+
+    # Labels
+
+    def _labels(self, held_out: Any) -> dict[str, float]:
+        c, fake = held_out.c, _field(held_out, "fake")
+        if c is None or fake is None or not hasattr(self.model, "given"):
+            return {}
+        noise = held_out.noise("prior", (len(fake), self.model.latent))
+        differs = c != c.roll(1, 0)
+        if not bool(differs.any()):
+            return {}
+        relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]
+        renewed = self.model.given(c).decode(noise.roll(1, 0))[differs]
+        return {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
 
 
 class Likeness:
@@ -230,24 +290,42 @@ def beside(fake: Tensor, real: Tensor, reach: Tensor, centres: Tensor, shares: T
     """
     found = coverage(real, fake, NEIGHBOURS, reach)
     apart, usual = (torch.cdist(x, x) for x in (fake, real))
-    nearest = (apart + torch.eye(len(fake)) * math.inf).nan_to_num(nan=math.inf).amin(1)
-    typical = float((usual + torch.eye(len(real)) * math.inf).nan_to_num(nan=math.inf).amin(1).median())
+    nearest, typical = (d.clone().fill_diagonal_(math.inf).amin(1) for d in (apart, usual))
     counts = torch.bincount(torch.cdist(fake, centres).argmin(1), minlength=len(centres)) / len(fake)
     return {
         "coverage": found.coverage,
         "density": found.density,
         "diversity": float(apart.mean() / usual.mean().clamp(min=1e-12)),
-        "duplicates": float((nearest < 0.1 * typical).float().mean()),
+        "duplicates": float((nearest < 0.1 * typical.median()).float().mean()),
         "missing": float(shares[counts < 0.1 * shares].sum()),
+    }
+
+
+def about(x: Tensor) -> dict[str, float]:
+    """What examples (n, ...) are like: share that has been there before, ends of the middle 99.8 % of values, spread."""
+    flat = x.flatten(1).double()
+    # equal rows, and hardly any others, are equal along a random direction
+    along = flat @ torch.randn(flat.shape[1], dtype=torch.float64, generator=generator(0, "alike"))
+    values = flat.flatten()
+    values = values[torch.randint(len(values), (100_000,), generator=generator(0, "values"))]
+    values = values[values.isfinite()]
+    low, high = torch.quantile(values, torch.tensor([0.001, 0.999], dtype=torch.float64)).tolist()
+    return {
+        "looked_at": float(len(x)),
+        "broken": float((~flat.isfinite()).any(1).float().mean()),
+        "duplicates": 1 - len((along * 1e6).round().unique()) / len(along),
+        "low": low,
+        "high": high,
+        "spread": float(values.std()),
     }
 
 
 # Small helpers
 
 
-def _some(split: Any, seed: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """EXAMPLES of a split, (x, c); all of a smaller one."""
-    index = torch.randperm(len(split), generator=generator(seed, "examples"))[:EXAMPLES]
+def _some(split: Any, seed: int, device: torch.device, most: int = EXAMPLES) -> tuple[Tensor, Tensor | None]:
+    """So many examples of a split, (x, c); all of a smaller one."""
+    index = torch.randperm(len(split), generator=generator(seed, "examples"))[: min(most, KNOWN)]
     x, c = split.batch(index, device)
     return x, c
 
@@ -290,6 +368,11 @@ def _cosines(directions: dict[str, dict[str, Tensor]]) -> Iterator[tuple[str, fl
                 yield f"{one}~{other}/{network}", float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-30))
 
 
+def _to_nearest(x: Tensor, others: Tensor) -> Tensor:
+    """(n,) distances of x (n, F) to the nearest of others (m, F)."""
+    return torch.cdist(x, others).amin(1)
+
+
 def _error(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean())
 
@@ -305,7 +388,7 @@ def _coarse(x: Tensor) -> Tensor:
     """(B, F): pictures averaged to at most 8 x 8, everything else as it is."""
     if x.dim() == 4 and max(x.shape[2:]) > 8:
         x = torch.nn.functional.adaptive_avg_pool2d(x, (min(8, x.shape[2]), min(8, x.shape[3])))
-    return x.flatten(1)
+    return x.flatten(1).nan_to_num()  # what is broken is told by others; a look must not break a run
 
 
 def _detail(x: Tensor) -> float:

@@ -106,7 +106,9 @@ class Signals:
 
 
 class Diverged(AmalganError):
-    """A loss or a weight is no longer a finite number."""
+    """A loss or a weight is no longer a finite number: which, and since which step."""
+
+    what, step = "", 0
 
 
 class Trainer:
@@ -292,22 +294,22 @@ class Trainer:
         Raises:
             Diverged: with the term, the network and the step.
         """
-        weights = [
-            name
-            for name, parameters in self.networks.items()
-            if not all(bool(torch.isfinite(p).all()) for p in parameters)
-        ]
+        weights = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
         found = self.signals.bad()
         trouble = torch.tensor(float(found is not None or bool(weights)), device=self.device)
         if not distributed.mean(trouble):  # one process's trouble stops all, or the others would wait for it
             return
-        term, step = found if found is not None else ("a gradient", self.step_count)
-        where = f", and weights of {', '.join(weights)} are not" if weights else ""
-        raise Diverged(
+        networks = ", ".join(dict.fromkeys(name.split(".")[0] for name in weights))
+        also = f", and weights of {networks} are not" if weights else ""
+        first = weights[0] if weights else "a loss of another process"
+        what, step = (f"term {found[0]!r}", found[1]) if found is not None else (first, self.step_count)
+        error = Diverged(
             f"finite losses up to step {self.step_count}",
-            f"term {term!r} is not a finite number since step {step}{where}",
+            f"{what} is not a finite number since step {step}{also}",
             "lower --lr, set --clip 1, or raise the penalty; the last checkpoint is intact",
         )
+        error.what, error.step = what, step
+        raise error
 
     # Saving
 
