@@ -62,7 +62,8 @@ class Probe:
         self.seed = key(trainer.seed, "probe")
         self.train = _some(data.train, self.seed, self.device)
         self.held_out = _some(data.validation, self.seed, self.device)
-        self.looks = self.held_out[0].is_floating_point()  # tokens and vertices are not compared as numbers
+        # tokens and vertices are not compared as numbers, and a handful of examples says nothing
+        self.looks = self.held_out[0].is_floating_point() and len(self.held_out[0]) > NEIGHBOURS + 1
         if self.looks:
             self.real = Likeness(self.train[0], self.seed)
             self.against = self.real(self.held_out[0])
@@ -97,7 +98,7 @@ class Probe:
 
     def _verdicts(self, train: Any, held_out: Any) -> dict[str, float]:
         model = held_out.model
-        fake = _field(held_out, "fake")
+        fake = _fake(held_out)
         if getattr(model, "discriminator", None) is None or fake is None:
             return {}
         d_train = _verdict(train.model, train.x)
@@ -157,9 +158,9 @@ class Probe:
         gradients = torch.autograd.grad(demand, parameters, retain_graph=True, allow_unused=True)
         left = iter(gradients)
         for name in loss.moves:
-            mine = [g for _, g in zip(networks[name], left) if g is not None]
-            if mine:
-                yield name, torch.cat([g.flatten().float() for g in mine])
+            mine = [(p, next(left)) for p in networks[name]]
+            if any(g is not None for _, g in mine):
+                yield name, torch.cat([(torch.zeros_like(p) if g is None else g).flatten().float() for p, g in mine])
 
     # Steps
 
@@ -193,7 +194,7 @@ class Probe:
     # Code
 
     def _code(self, train: Any, held_out: Any) -> dict[str, Any]:
-        if not self.model.has_encoder or not self.looks:
+        if not self.looks or not self.model.has_encoder or not hasattr(type(held_out), "reconstruction"):
             return {}
         found: dict[str, Any] = {}
         posterior = held_out.posterior
@@ -213,8 +214,8 @@ class Probe:
     # Samples
 
     def _samples(self, held_out: Any) -> dict[str, Any]:
-        fake = _field(held_out, "fake")
-        if fake is None or not self.looks or fake.shape[1:] != held_out.x.shape[1:]:
+        x, fake = self.held_out[0], _made(held_out)
+        if not self.looks or fake is None or fake.shape[1:] != x.shape[1:] or len(fake) <= NEIGHBOURS + 1:
             return {}
         found = beside(self.real(fake), self.against, self.reach, self.real.centres, self.real.shares)
         low, high = self.real.range
@@ -223,8 +224,8 @@ class Probe:
         return found | {
             "copied": float((_to_nearest(self.real(fake), self.known) < self.near).float().mean()) - self.usual,
             "outside": outside,
-            "mean": float((fake.mean() - held_out.x.mean()) / width),
-            "contrast": float(fake.std() / held_out.x.std().clamp(min=1e-12)),
+            "mean": float((fake.mean() - x.mean()) / width),
+            "contrast": float(fake.std() / x.std().clamp(min=1e-12)),
             "sharpness": self.real.sharpness(fake),
             "at": [round(value, 3) for value in self.real(fake)[:PLACES, :2].flatten().tolist()],
         }
@@ -232,7 +233,7 @@ class Probe:
     # Labels
 
     def _labels(self, held_out: Any) -> dict[str, float]:
-        c, fake = held_out.c, _field(held_out, "fake")
+        c, fake = held_out.c, _fake(held_out)
         if c is None or fake is None or not hasattr(self.model, "given"):
             return {}
         noise = held_out.noise("prior", (len(fake), self.model.latent))
@@ -342,9 +343,15 @@ def _undisturbed(model: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _field(draw: Any, name: str) -> Any:
-    """A field of the draw, None where this model's plays have none."""
-    return getattr(draw, name) if hasattr(type(draw), name) else None
+def _fake(draw: Any) -> Any:
+    """What the discriminator takes for made, None where nobody makes anything."""
+    makes = {"decoder", "generator"} & draw.model.networks.keys()
+    return draw.fake if makes and hasattr(type(draw), "fake") else None
+
+
+def _made(draw: Any) -> Any:
+    """The same, as data are: what a fake is decoded to, where the game is played among codes."""
+    return draw.sample if hasattr(type(draw), "sample") else _fake(draw)
 
 
 def _verdict(model: Any, x: Tensor) -> Tensor:
