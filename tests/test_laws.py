@@ -133,7 +133,6 @@ TERMS: dict[
     "r1": (o.ZeroCentred(3.0), set(), CRITIC),
     "r1-r2": (o.ZeroCentred(2.0, ("x", *FAKES)), set(), CRITIC),
     "gradient-penalty": (o.OneCentred(10.0), set(), CRITIC),
-    "gradient-penalty-from-one-side": (o.OneCentred(10.0, one_sided=True), set(), CRITIC),
     "matching": (o.FeatureMatching(FAKES, ("encoder", "decoder")), BOTH, set()),
     "matching-decoder": (o.FeatureMatching(), DECODER, set()),
     "smoothed": (o.gan(o.smoothed("minimax", 0.2)), DECODER, CRITIC),

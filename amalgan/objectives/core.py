@@ -108,6 +108,7 @@ class Turn:
 
     @property
     def judge(self) -> Discriminator:
+        """Who judges: what a view shows -> logits and features."""
         return self._judged_by or self.draw.model.discriminator
 
     def through(self, view: View) -> Turn:

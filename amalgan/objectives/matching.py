@@ -8,9 +8,9 @@ Unrolled               the game against a discriminator k steps on, through whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -126,5 +126,20 @@ class Unrolled(Objective):
                 break
             demand = torch.stack(demands).sum()
             slopes = torch.autograd.grad(demand, list(weights.values()), create_graph=True, materialize_grads=True)
-            weights = {name: weight - self.lr * slope for (name, weight), slope in zip(weights.items(), slopes)}
+            whole = _Mean.apply(torch.cat([slope.flatten() for slope in slopes]), turn.mean)
+            parts = whole.split([weight.numel() for weight in weights.values()])
+            weights = {name: w - self.lr * part.view(w.shape) for (name, w), part in zip(weights.items(), parts)}
         return turn.judged_by(partial(functional_call, discriminator, {**weights, **state}))
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over processes, of what each then makes of it too: a step that all take depends on everyone's samples."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.mean = mean
+        return mean(value).view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        return ctx.mean(slope), None

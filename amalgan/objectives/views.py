@@ -21,26 +21,29 @@ if TYPE_CHECKING:
 
 
 class Viewed(Objective):
-    """A game that looks through something. Abstract: a term says what it is `through`, and what it learns `after`."""
+    """A game that looks through something. Abstract: a term says what it is `through`, and what it does `after`."""
 
     inner: Objective
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         seen = self.through(turn)
         yield from self.inner.losses(seen)
-        self.after(seen)
+        yield from self.after(seen)
 
     def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
         seen = self.through(turn)
         yield from self.inner.rounds(seen)
-        self.after(seen)
+        watched = list(self.after(seen))
+        if watched:
+            yield watched
 
     def through(self, turn: Turn) -> Turn:
         """The turn as the inner terms see it."""
         raise NotImplementedError
 
-    def after(self, seen: Turn) -> None:
-        """What is done when they have asked; by default nothing."""
+    def after(self, seen: Turn) -> Iterator[Loss]:
+        """What is done when they have asked, and logged of it; by default nothing."""
+        yield from ()
 
 
 class InstanceNoise(Viewed):
@@ -194,7 +197,7 @@ class Adaptive(Viewed):
 
     Arguments:
         inner: the game, with its penalties.
-        model: which is to remember p, from 0 on.
+        model: which is to remember p, from 0 on; it is logged as "augmentation".
         target: mean sign of the verdicts on data, in (-1, 1).
         examples: real ones shown while p rises by 1.
         operations: as for `Augmented`.
@@ -223,12 +226,12 @@ class Adaptive(Viewed):
     def through(self, turn: Turn) -> Turn:
         return _augmented(turn, turn.draw.model.augmentation, self.operations)
 
-    @torch.no_grad()
-    def after(self, seen: Turn) -> None:
-        """One move of p by the verdicts of the discriminator's turn, those of all processes."""
+    def after(self, seen: Turn) -> Iterator[Loss]:
+        """One move of p by the verdicts of the discriminator's turn, those of all processes; p is watched."""
         if seen.player == "discriminator" and not seen.virtual:
             (real,) = seen.verdicts("x")
             certain = seen.mean(real.logits.detach().float().sign().mean()) - self.target
             shown = len(seen.draw.x) * seen.draw.noise.world
             p = seen.draw.model.augmentation
             p.add_(certain.sign() * (shown / self.examples)).clamp_(0, 1)
+            yield Loss("augmentation", p.clone(), ("discriminator",), weight=0.0)

@@ -12,6 +12,9 @@ from amalgan.networks.normalise import spectral
 from amalgan.networks.together import MinibatchDeviation, Packed
 from amalgan.training import Plan
 
+# Games here are not the hinge unless something else holds the weights: while all verdicts lie within its margins it leaves
+# biases without a gradient, and Adam turns rounding into steps there.
+
 
 def with_term(make: Callable[[LatentModel], o.Objective]) -> Callable[[Plan], Plan]:
     """The plan with another objective."""
@@ -39,7 +42,7 @@ def history(model: LatentModel) -> o.Objective:
 
 REMEDIES: dict[str, Callable[[Plan], Plan]] = {
     "adaptive": with_term(adaptive),
-    "augmented": with_term(lambda model: o.Augmented(o.gan("hinge"), o.decay(1.0, 0.2))),
+    "augmented": with_term(lambda model: o.Augmented(o.gan("non-saturating"), o.decay(1.0, 0.2))),
     "history": with_term(history),
     "matching": with_term(lambda model: o.FeatureMatching() + o.judge(o.smoothed())),
     "unrolled": with_term(lambda model: o.Unrolled(o.gan("non-saturating") + o.ZeroCentred(0.1), k=2, lr=0.1)),
