@@ -2,10 +2,10 @@
 
     W_SN = W / sigma(W),  sigma(W) = max |W h| / |h|                            (Miyato et al. 2018, equation 8)
 
-sigma is followed by one step of the power method at every pass in training: u <- W v / |W v|, v <- W^T u / |W^T u|; u and
-v are buffers, saved and resumed with the weights. With units of slope at most 1, such as leaky ones, a network of linear
-layers has a slope of at most 1. The W of a convolution is its kernel as a matrix (ibid., section 4): what it does to a
-whole image may be longer.
+sigma is followed by one step of the power method at every pass in training: u <- W v / |W v|, v <- W^T u / |W^T u|; u
+and v are buffers, saved and resumed with the weights. With units of slope at most 1, such as leaky ones, a network of
+linear layers has a slope of at most 1. The W of a convolution is its kernel as a matrix, as in the paper's experiments:
+what it does to a whole image may be longer.
 """
 
 from __future__ import annotations

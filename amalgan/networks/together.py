@@ -1,7 +1,7 @@
 """Discriminators that judge examples together: what a generator repeats shows in no single sample, only among several.
 
-    MinibatchDeviation   D(x) + a s,  s the standard deviation of features within the group of x       (Karras et al. 2018)
-    Packed               D(x_1, .., x_m)                                                              (Lin et al. 2018)
+    MinibatchDeviation   D(x) + a s,  s the standard deviation of features in the group of x     (Karras et al. 2018)
+    Packed               D(x_1, .., x_m)                                                         (Lin et al. 2018)
 
 Groups and packs are of consecutive examples of one kind, all real or all fake: what such a network is shown in one pass
 is of one kind, see `looks_around`. Their verdict on an example is no function of that example, so a model that has one
@@ -28,8 +28,8 @@ class MinibatchDeviation(Together):
     """x (B, ...) -> logits (B,) or (B, T), features (B, F + 1): another discriminator's, told how much a group varies.
 
     In each group of `group` consecutive examples, the last of what is left over, s is the standard deviation of each
-    feature over the group, averaged over features (Karras et al. 2018, section 3; in groups, Karras et al. 2020,
-    appendix B). What a last linear layer would make of s is added to the logits; a starts at 0.
+    feature over the group, averaged over features (Karras et al. 2018, section 3; groups of 4 as in their code). What a
+    last linear layer would make of s is added to the logits; a starts at 0.
 
     Arguments:
         discriminator: x -> logits, features (B, F).
@@ -67,8 +67,8 @@ class MinibatchDeviation(Together):
 class Packed(Together):
     """x (B, *shape) -> logits (B / m,), features (B / m, F): m consecutive examples are judged at once (PacGAN).
 
-    They are concatenated along channels, or along the features of points. What is a mean over examples elsewhere is a mean
-    over packs in games and features, and a slope is that by all m examples of a pack.
+    They are concatenated along channels, or along the features of points. What is a mean over examples elsewhere is a
+    mean over packs in games and features, and a slope is that by all m examples of a pack.
 
     Arguments:
         make: (m C, H, W) or (m D,) -> discriminator of one such input.

@@ -16,9 +16,9 @@ discriminator minimises and what the generator minimises, per example. With s(a)
     pearson          -r + f^2/4 + f             -(f^2/4 + f)      ibid.
     hellinger        e^-r + e^f - 2             1 - e^f           ibid.
 
-The last four are f-divergences: the generator minimises what the discriminator maximises, E_p T(r) - E_q F(T(f)), where T
-is the output activation and F the conjugate of the divergence's function. For u = p/q the best verdict and what it attains
-are
+The last four are f-divergences: the generator minimises what the discriminator maximises, E_p T(r) - E_q F(T(f)), where
+T is the output activation and F the conjugate of the divergence's function. For u = p/q the best verdict and what it
+attains are
 
     forward-kl   1 + log u         KL(p || q)                 covers all of the data, and what lies between
     reverse-kl   log u             KL(q || p)                 would rather drop a mode than make what is no data
@@ -62,7 +62,7 @@ LOGISTIC = ("minimax", "non-saturating")  # games whose discriminator's side is 
 def smoothed(game: str = "non-saturating", share: float = 0.1) -> Game:
     """One-sided label smoothing: real data is labelled 1 - share, fakes stay 0 (Salimans et al. 2016, section 3.4).
 
-    The discriminator then minimises (1 - share) s(-r) + share s(r) + s(f) = s(-r) + s(f) + share r, and its best verdict is
+    The discriminator then minimises (1 - share) s(-r) + share s(r) + s(f) = s(-r) + s(f) + share r. Its best verdict is
     log (1 - share) p / (q + share p): no longer sure of data that nothing imitates.
 
     Arguments:
@@ -91,8 +91,8 @@ class Adversarial(Objective):
         game: a name in GAMES, or a pair of functions such as those.
         on: the fields of the draw that play the fake; with several, the mean over them.
         moves: the networks that the generator's side trains.
-        best: share of the fakes that teach the generator, those that the discriminator likes best, in (0, 1], a number or
-            a schedule (Sinha et al. 2020, who let it fall to 0.5 or 0.75 in the course of training).
+        best: share of the fakes that teach the generator, those that the discriminator likes best, in (0, 1], a number
+            or a schedule (Sinha et al. 2020, who let it fall in the course of training).
 
     Raises:
         UsageError: an unknown game, or another share.
@@ -129,7 +129,7 @@ class Adversarial(Objective):
 
 
 def _mean_of_best(value: Tensor, logits: Tensor, share: float, turn: Turn) -> Tensor:
-    """Mean of a game's values (B,) or (B, T) over the share of examples with the highest mean verdicts, in the whole batch."""
+    """Mean of a game's values (B,) or (B, T) over the share of the whole batch with the highest mean verdicts."""
     if share >= 1:
         return value.mean()
     verdicts = logits.detach().float().reshape(len(logits), -1).mean(1)

@@ -50,9 +50,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the discriminator says of `input` (B, ...): `logits` (B,) or (B, T), high for real, and `features` (B, F).
+    """What is said of `input` (B, ...): `logits` (B,) or (B, T), high for real, and `features` (B, F).
 
-    Of one that judges m examples at once (`Packed`), B / m of both.
+    A discriminator that judges m examples at once (`Packed`) says B / m of both.
     """
 
     logits: Tensor
@@ -78,7 +78,8 @@ class Turn:
     """One player's turn on one draw. Verdicts live as long as the turn: the discriminator has moved by the next one.
 
     On the discriminator's turn samples are cut from the networks that made them, and are leaves, so that penalties can
-    differentiate by them. On other turns the model's discriminator judges the real data without a graph: it teaches nobody.
+    differentiate by them. On other turns the model's discriminator judges the real data without a graph: it teaches
+    nobody.
 
     Arguments:
         draw: the play.
@@ -132,7 +133,7 @@ class Turn:
         return Turn(self.draw, step=self.step, progress=self.progress, mean=self.mean, **{**kept, **changes})
 
     def verdicts(self, *fields: str) -> list[Verdict]:
-        """The discriminator's verdicts on those fields of the draw, in one pass where it looks at each example alone."""
+        """The discriminator's verdicts on those fields of the draw, in one pass if it looks at each example alone."""
         missing = [field for field in dict.fromkeys(fields) if field not in self._verdicts]
         if self.player == "discriminator":
             self._give({field: self._cut(getattr(self.draw, field)) for field in missing})

@@ -1,9 +1,10 @@
 """Remedies for a generator that chases its discriminator in circles.
 
-FeatureMatching        |E f(x) - E f(G(z))|^2, f the discriminator's features       (Salimans et al. 2016, section 3.1)
-HistoricalAveraging    gamma |theta - 1/t sum_i theta_i|^2                           (ibid., section 3.3)
-Unrolled               the game against a discriminator k steps on, through which the gradient passes
-                                                                                    (Metz et al. 2017, equations 7, 8)
+    FeatureMatching        |E f(x) - E f(G(z))|^2, f the discriminator's features    (Salimans et al. 2016, section 3.1)
+    HistoricalAveraging    gamma |theta - 1/t sum_i theta_i|^2                        (ibid., section 3.3)
+    Unrolled               the game against the discriminator as it will be           (Metz et al. 2017, section 2.2)
+
+What is meant of the whole batch is so where several processes share it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class FeatureMatching(Objective):
     """|E f(x) - E f(fake)|^2, the expectations those of the whole batch: squared features, summed, not nats.
 
     The generator is asked for the discriminator's statistics in place of its approval; the discriminator is trained by
-    `judge()`. Several processes share the batch: with m the difference of means in one's own part and M = turn.mean(m), 2 M m - M M
-    has the mean |M|^2 and, the mean taken, its gradient.
+    `judge()`. Several processes may share the batch: with m the difference of means in one's own part and M the mean of
+    m over processes, 2 M m - M M has the mean |M|^2 and, the mean taken, its gradient.
 
     Arguments:
         on: the fields of the draw that play the fake; with several, the mean over them.
@@ -91,10 +92,11 @@ class HistoricalAveraging(Objective):
 class Unrolled(Objective):
     """A game whose generator meets the discriminator as it will be k steps on, and feels how it moves it there.
 
-    theta_0 = theta,  theta_{i+1} = theta_i - lr d L_D / d theta_i on the same draw, samples uncut; the generator minimises
-    L_G(theta_k). Every step is differentiable, so that a generator which leaves for where the discriminator is weak now
-    sees that it will be caught. The discriminator's own turn is the game's. A step of the generator costs about k more of
-    the discriminator, twice differentiated; its state, statistics of batches included, is left as it was.
+    theta_0 = theta,  theta_{i+1} = theta_i - lr d L_D / d theta_i on the same draw, samples uncut; the generator
+    minimises L_G(theta_k). Every step is differentiable, so that a generator which leaves for where the discriminator
+    is weak now sees that it will be caught. The discriminator's own turn is the game's. A step of the generator costs
+    about k more of the discriminator, twice differentiated; its state, statistics of batches included, is left as it
+    was.
 
     Arguments:
         inner: the game, with its penalties.
@@ -133,7 +135,7 @@ class Unrolled(Objective):
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over processes, of what each then makes of it too: a step that all take depends on everyone's samples."""
+    """The mean over processes, forward and back: a step that all take depends on the samples of each."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
     R1  = gamma/2 E |grad_x D(x)|^2         R2: the same at the fakes              (Mescheder et al. 2018)
     GP  = gamma E (|grad D(x^)| - 1)^2,     x^ on the line between x and a fake    (Gulrajani et al. 2017)
-    LP  = gamma E [|grad D(x^)| - 1]+^2,    the same from above alone              (ibid., section 4; Petzka et al. 2018)
+    LP  = gamma E [|grad D(x^)| - 1]+^2,    from above alone             (ibid., section 4; Petzka et al. 2018)
 
 Lazy: every k-th step at k times the strength costs a fraction and does the same on average (Karras et al. 2020).
 """
@@ -61,8 +61,8 @@ class OneCentred(Objective):
         gamma: strength, 10 in the paper.
         on: fields of the draw that are the other ends of the lines.
         every: act on every so-manieth step, that many times as strong.
-        one_sided: only slopes above 1 cost: the best critic's may be less between data and samples that are no couple of
-            the optimal transport.
+        one_sided: only slopes above 1 cost: between data and samples that are no couple of the optimal transport, the
+            best critic's is less.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
 """Terms that put something between a game and its discriminator: what it judges, real or fake, it judges through that.
 
-InstanceNoise    x + sigma e
-Augmented        T(x), T of one distribution for real and fake, differentiable           (Zhao et al. 2020)
-Adaptive         the same, as often as the discriminator's certainty asks for            (Karras et al. 2020)
+    InstanceNoise    x + sigma e                                                          (Sonderby et al. 2017)
+    Augmented        T(x), T of one distribution for real and fake, differentiable        (Zhao et al. 2020)
+    Adaptive         the same, as often as the discriminator's certainty asks for         (Karras et al. 2020)
+
+Terms within look through the view, terms outside do not; views lie upon each other.
 """
 
 from __future__ import annotations
@@ -70,9 +72,9 @@ class InstanceNoise(Viewed):
         return turn.through(noisy) if sigma > 0 else turn
 
 
-# Augmentation: operations on images x (B, C, H, W) in [0, 1], differentiable by x, each on the examples `on` (B,) alone.
-# `dice` says which numbers in [0, 1] an operation draws, (B,) by name. What moves in or is cut out is middle grey, as in
-# the paper's code, whose images lie in [-1, 1] and are padded with 0.
+# Augmentation: operations on images x (B, C, H, W) in [0, 1], differentiable by x, each on those in `on` (B,) alone.
+# `dice` says which numbers in [0, 1] an operation draws, (B,) by name. What moves in or is cut out is middle grey, as
+# in the paper's code, whose images lie in [-1, 1] and are padded with 0.
 
 GREY = 0.5
 Dice = Callable[[str], Tensor]
@@ -163,12 +165,12 @@ def _augmented(turn: Turn, p: float | Tensor, operations: tuple[str, ...]) -> Tu
 
 
 class Augmented(Viewed):
-    """A game whose discriminator sees real and fake alike through random operations (Zhao et al. 2020, equation 5).
+    """A game whose discriminator sees real and fake alike through random operations (Zhao et al. 2020, section 3).
 
-    A discriminator with little data learns it by heart; augmented data alone would teach the generator the operations, so
-    samples are shown through them too, with a gradient. What is done to every example may leak into samples; what is
-    done with probability p < 1 need not, since then untouched ones are the most frequent (Karras et al. 2020, section 2.2).
-    Penalties within `inner` judge what the discriminator sees, lines between samples excepted.
+    A discriminator with little data learns it by heart; augmented data alone would teach the generator the operations,
+    so samples are shown through them too, with a gradient. What is done to every example may leak into samples; what is
+    done with probability p < 1 need not, since then untouched ones are the most frequent (Karras et al. 2020, section
+    2.2). Penalties within `inner` judge what the discriminator sees, lines between samples excepted.
 
     Arguments:
         inner: the game, with its penalties.

@@ -122,10 +122,11 @@ def test_an_unknown_game_is_refused_with_the_list() -> None:
 
 def test_a_game_may_be_a_pair_of_ones_own() -> None:
     x, fake = torch.tensor([2.0]), torch.tensor([0.5])
-    own = o.gan((lambda r, f: f**3 - r, lambda r, f: -(f**3)))
+    pair: Game = (lambda r, f: f**3 - r, lambda r, f: -(f**3))
+    own = o.gan(pair)
     assert values(own, "discriminator", x=x, fake=fake) == {"discriminator": -1.875}
     assert values(own, "generator", x=x, fake=fake) == {"adversarial": -0.125}
-    assert values(o.judge(own.game), "discriminator", x=x, fake=fake) == {"discriminator": -1.875}  # type: ignore[attr-defined]
+    assert values(o.judge(pair), "discriminator", x=x, fake=fake) == {"discriminator": -1.875}
 
 
 @pytest.mark.parametrize("game", o.GAMES)
@@ -394,7 +395,7 @@ def test_pairs_go_with_their_fake_and_verdicts_at_every_step_are_averaged() -> N
 
 
 def test_two_processes_agree_on_the_best() -> None:
-    """Each holds half of the batch; the mean over both is what one with all of it would find, all best on one side too."""
+    """Each holds half of the batch, the best lie in one; the mean over both is what one process would find."""
     fake = torch.tensor([3.0, 2.0, -1.0, 0.0])
     halves = [fake[:2], fake[2:]]
 

@@ -1,4 +1,4 @@
-"""What the discriminator gets to see: noise and operations on real and fake alike, the same whoever shares the batch."""
+"""What the discriminator gets to see: noise and operations, on real and fake alike, whoever shares the batch."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from amalgan.networks.normalise import spectral
 from amalgan.networks.together import MinibatchDeviation, Packed
 from amalgan.training import Plan
 
-# Games here are not the hinge unless something else holds the weights: while all verdicts lie within its margins it leaves
-# biases without a gradient, and Adam turns rounding into steps there.
+# Games here are not the hinge unless something else holds the weights: while all verdicts lie within its margins it
+# leaves biases without a gradient, and Adam turns rounding into steps there.
 
 
 def with_term(make: Callable[[LatentModel], o.Objective]) -> Callable[[Plan], Plan]:
