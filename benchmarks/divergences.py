@@ -158,7 +158,8 @@ def table(name: str) -> list[Row]:
     wanted = [{"game": game, "seed": seed, **METHOD} for seed in SEEDS for game in DIVERGENCES]
     results = jobs.work("divergences", wanted, do, processes=1)
     steps, turns, batch = METHOD["steps"], METHOD["turns"], METHOD["batch"]
-    how = f"{steps} steps, {turns} turns of the discriminator in each, of {batch} examples; averaged weights; settings chosen on seeds from 100 on"
+    how = f"{steps} steps, {turns} turns of the discriminator in each, of {batch} examples; averaged weights"
+    how += "; settings chosen on seeds from 100 on"
     made = []
     for game in DIVERGENCES:
         runs = [result for job, result in zip(wanted, results) if job["game"] == game]
