@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series gpu clean
+.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-stability gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -60,6 +60,10 @@ results-control: $(VENV)/.dev
 # Recurrent VAE, GAN, VAE-GAN and TimeGAN beside their baselines: about ten CPU-minutes, one process.
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
+
+# Which divergence drops modes: about four CPU-minutes, one process.
+results-stability: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.divergences
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed

@@ -21,6 +21,7 @@ from amalgan.models.core import Model
 from amalgan.models.likelihoods import Likelihood
 from amalgan.models.posteriors import GaussianPosterior, PointPosterior
 from amalgan.models.priors import Judged, Mixture, StandardNormal, calibrated
+from amalgan.networks.together import judges_alone
 from amalgan.noise import Noise, generator, key
 
 PRIOR_EXAMPLES = 60_000  # of the training set that the prior is fitted to
@@ -191,7 +192,7 @@ class LatentModel(Model):
             device = next(self.parameters()).device
             examples = torch.arange(min(PRIOR_EXAMPLES, len(data.train)))
             self.fit_prior((data.train.batch(index, device)[0] for index in examples.split(500)), seed)
-        if self.discriminator is not None:
+        if self.discriminator is not None and judges_alone(self.discriminator):
             self.calibrate(data.validation, seed)
 
     def grown(self) -> dict[str, Any]:
@@ -227,7 +228,13 @@ class LatentModel(Model):
 
     @torch.no_grad()
     def calibrate(self, split: Any, seed: int = 0) -> None:
-        """Learn how far the discriminator's verdicts are to be believed, from data it was not trained on."""
+        """Learn how far the discriminator's verdicts are to be believed, from data it was not trained on.
+
+        Raises:
+            UsageError: its verdict on an example depends on what else it is shown.
+        """
+        if not judges_alone(self.discriminator):
+            raise UsageError("calibrated verdicts", "a discriminator that judges examples together", "leave them out")
         device = next(self.parameters()).device
         index = torch.arange(min(VERDICTS, len(split)))
         real = [self._verdict(split.batch(part, device)[0]) for part in index.split(256)]

@@ -1,9 +1,10 @@
 """What is minimised: terms that add and scale."""
 
-from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
+from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan, smoothed
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
+from amalgan.objectives.matching import FeatureMatching, HistoricalAveraging, Unrolled
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
 from amalgan.objectives.policy import (
     Judge,
@@ -16,14 +17,18 @@ from amalgan.objectives.policy import (
     reward,
 )
 from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
-from amalgan.objectives.views import InstanceNoise
+from amalgan.objectives.views import Adaptive, Augmented, InstanceNoise
 
 __all__ = [
     "GAMES",
     "KL",
     "REWARDS",
+    "Adaptive",
     "Adversarial",
+    "Augmented",
     "Equilibrium",
+    "FeatureMatching",
+    "HistoricalAveraging",
     "Imitation",
     "ImportanceWeighted",
     "InstanceNoise",
@@ -42,6 +47,7 @@ __all__ = [
     "Sum",
     "Supervision",
     "Turn",
+    "Unrolled",
     "Verdict",
     "ZeroCentred",
     "ae",
@@ -56,6 +62,7 @@ __all__ = [
     "policy_gradient",
     "reinforce",
     "reward",
+    "smoothed",
     "vae",
     "warm_up",
 ]

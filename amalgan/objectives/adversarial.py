@@ -4,13 +4,27 @@ A game is a pair of functions of *both* verdicts, r = D(x) on real data and f = 
 where there is a verdict at every step: what the
 discriminator minimises and what the generator minimises, per example. With s(a) = log(1 + e^a):
 
-    game             discriminator              generator       source
-    minimax          s(-r) + s(f)               -s(f)           Goodfellow et al. 2014, eq. 1
-    non-saturating   s(-r) + s(f)               s(-f)           ibid., section 3
-    least-squares    ((r - 1)^2 + f^2) / 2      (f - 1)^2 / 2   Mao et al. 2017, eq. 9 (a=0, b=c=1)
-    wasserstein      f - r                      -f              Arjovsky et al. 2017 (needs a penalty)
-    hinge            [1 - r]+ + [1 + f]+        -f              Lim and Ye 2017
-    relativistic     s(f - r)                   s(r - f)        Jolicoeur-Martineau 2019; Huang et al. 2024 (paired)
+    game             discriminator              generator         source
+    minimax          s(-r) + s(f)               -s(f)             Goodfellow et al. 2014, eq. 1
+    non-saturating   s(-r) + s(f)               s(-f)             ibid., section 3
+    least-squares    ((r - 1)^2 + f^2) / 2      (f - 1)^2 / 2     Mao et al. 2017, eq. 9 (a=0, b=c=1)
+    wasserstein      f - r                      -f                Arjovsky et al. 2017 (needs a penalty)
+    hinge            [1 - r]+ + [1 + f]+        -f                Lim and Ye 2017
+    relativistic     s(f - r)                   s(r - f)          Jolicoeur-Martineau 2019; Huang et al. 2024 (paired)
+    forward-kl       -r + e^(f-1)               -e^(f-1)          Nowozin et al. 2016, tables 2 and 6
+    reverse-kl       e^-r + f - 1               1 - f             ibid.
+    pearson          -r + f^2/4 + f             -(f^2/4 + f)      ibid.
+    hellinger        e^-r + e^f - 2             1 - e^f           ibid.
+
+The last four are f-divergences: the generator minimises what the discriminator maximises, E_p T(r) - E_q F(T(f)), where
+T is the output activation and F the conjugate of the divergence's function. For u = p/q the best verdict and what it
+attains are
+
+    forward-kl   1 + log u         KL(p || q)                 covers all of the data, and what lies between
+    reverse-kl   log u             KL(q || p)                 would rather drop a mode than make what is no data
+    pearson      2 (u - 1)         int (p - q)^2 / q          as forward-kl, and more so
+    hellinger    log(u) / 2        int (sqrt p - sqrt q)^2
+    minimax      log u             2 JSD(p, q) - 2 log 2      Jensen and Shannon's, up to constants
 
 A new game is one line in GAMES.
 """
@@ -25,9 +39,10 @@ from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from amalgan.errors import UsageError
-from amalgan.objectives.core import Loss, Objective, Turn
+from amalgan.objectives.core import Loss, Objective, Turn, Weight, at
 
-Game = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
+Side = Callable[[Tensor, Tensor], Tensor]
+Game = tuple[Side, Side]
 
 GAMES: dict[str, Game] = {
     "minimax": (lambda r, f: softplus(-r) + softplus(f), lambda r, f: -softplus(f)),
@@ -36,39 +51,94 @@ GAMES: dict[str, Game] = {
     "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
     "hinge": (lambda r, f: relu(1 - r) + relu(1 + f), lambda r, f: -f),
     "relativistic": (lambda r, f: softplus(f - r), lambda r, f: softplus(r - f)),
+    "forward-kl": (lambda r, f: -r + torch.exp(f - 1), lambda r, f: -torch.exp(f - 1)),
+    "reverse-kl": (lambda r, f: torch.exp(-r) + f - 1, lambda r, f: 1 - f),
+    "pearson": (lambda r, f: -r + f**2 / 4 + f, lambda r, f: -(f**2 / 4 + f)),
+    "hellinger": (lambda r, f: torch.exp(-r) + torch.exp(f) - 2, lambda r, f: 1 - torch.exp(f)),
 }
+LOGISTIC = ("minimax", "non-saturating")  # games whose discriminator's side is a cross-entropy of labels
+
+
+def smoothed(game: str = "non-saturating", share: float = 0.1) -> Game:
+    """One-sided label smoothing: real data is labelled 1 - share, fakes stay 0 (Salimans et al. 2016, section 3.4).
+
+    The discriminator then minimises (1 - share) s(-r) + share s(r) + s(f) = s(-r) + s(f) + share r. Its best verdict is
+    log (1 - share) p / (q + share p): no longer sure of data that nothing imitates.
+
+    Arguments:
+        game: a name in LOGISTIC.
+        share: in [0, 0.5); 0.1 in the paper.
+
+    Raises:
+        UsageError: a game without labels, or another share.
+    """
+    if game not in LOGISTIC:
+        raise UsageError("smoothed labels", f"game={game!r}, which has none", f"write one of {', '.join(LOGISTIC)}")
+    if not 0 <= share < 0.5:
+        raise UsageError("smoothed labels", f"share={share}", "write a share in [0, 0.5), 0.1 in the paper")
+    sharp, generator = GAMES[game]
+
+    def discriminator(r: Tensor, f: Tensor) -> Tensor:
+        return sharp(r, f) + share * r
+
+    return discriminator, generator
 
 
 class Adversarial(Objective):
     """A game between the networks that make samples and the discriminator that judges them.
 
     Arguments:
-        game: a name in GAMES.
+        game: a name in GAMES, or a pair of functions such as those.
         on: the fields of the draw that play the fake; with several, the mean over them.
         moves: the networks that the generator's side trains.
+        best: share of the fakes that teach the generator, those that the discriminator likes best, in (0, 1], a number
+            or a schedule (Sinha et al. 2020, who let it fall in the course of training).
+
+    Raises:
+        UsageError: an unknown game, or another share.
     """
 
     def __init__(
-        self, game: str = "relativistic", on: tuple[str, ...] = ("fake",), moves: tuple[str, ...] = ("decoder",)
+        self,
+        game: str | Game = "relativistic",
+        on: tuple[str, ...] = ("fake",),
+        moves: tuple[str, ...] = ("decoder",),
+        best: Weight = 1.0,
     ) -> None:
-        if game not in GAMES:
+        if isinstance(game, str) and game not in GAMES:
             raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
-        self.game, self.on, self.moves = game, on, moves
+        if not callable(best) and not 0 < best <= 1:
+            raise UsageError("the best of the fakes", f"best={best}", "write a share in (0, 1], 1 for all of them")
+        self.game, self.on, self.moves, self.best = game, on, moves, best
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        discriminator, generator = GAMES[self.game]
+        discriminator, generator = GAMES[self.game] if isinstance(self.game, str) else self.game
         judges = turn.player == "discriminator"
         play = discriminator if judges else generator
         unseen = torch.tensor(math.nan)
         # most games' generators never look at the verdict on real data, which is then not asked for
         looks = judges or bool(play(unseen, torch.tensor(0.0)).isnan())
         real = turn.verdicts("x", *self.on)[0].logits if looks else unseen
-        values = [play(real, fake.logits).mean() for fake in turn.verdicts(*self.on)]
+        best = 1.0 if judges else at(self.best, turn.progress)
+        values = [_mean_of_best(play(real, fake.logits), fake.logits, best, turn) for fake in turn.verdicts(*self.on)]
         value = sum(values[1:], values[0]) / len(values)
         if judges:
             yield Loss("discriminator", value, ("discriminator",))
         else:
             yield Loss("adversarial", value, self.moves)
+
+
+def _mean_of_best(value: Tensor, logits: Tensor, share: float, turn: Turn) -> Tensor:
+    """Mean of a game's values (B,) or (B, T) over the share of the whole batch with the highest mean verdicts."""
+    if share >= 1:
+        return value.mean()
+    verdicts = logits.detach().float().reshape(len(logits), -1).mean(1)
+    noise = turn.draw.noise
+    whole = verdicts.new_zeros(noise.world, len(verdicts))
+    whole[noise.rank] = verdicts
+    whole = turn.mean(whole).flatten() * noise.world  # of all processes, since they must agree on who is among the best
+    chosen = verdicts >= whole.topk(max(1, round(share * len(whole)))).values[-1]
+    return torch.where(chosen, value.reshape(len(value), -1).mean(1), 0).mean() / turn.mean(chosen.float().mean())
 
 
 class Similarity(Objective):
@@ -129,7 +199,10 @@ class Equilibrium(Objective):
 
 
 def gan(
-    game: str = "relativistic", on: tuple[str, ...] = ("fake",), moves: tuple[str, ...] = ("decoder",)
+    game: str | Game = "relativistic",
+    on: tuple[str, ...] = ("fake",),
+    moves: tuple[str, ...] = ("decoder",),
+    best: Weight = 1.0,
 ) -> Objective:
     """The generative adversarial network: one game. See `Adversarial`."""
-    return Adversarial(game, on, moves)
+    return Adversarial(game, on, moves, best)

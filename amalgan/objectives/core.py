@@ -18,14 +18,21 @@ from itertools import zip_longest
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amalgan.errors import UsageError
+from amalgan.networks.together import looks_around
 from amalgan.noise import Noise
 
 Schedule = Callable[[float], float]  # progress of the stage in [0, 1] -> weight
 Weight = float | Schedule
 View = Callable[[str, Tensor], Tensor]  # a field of the draw and its content -> what the discriminator sees of it
+Discriminator = Callable[[Tensor], tuple[Tensor, Tensor]]  # what it sees -> logits and features
+
+
+def at(weight: Weight, progress: float) -> float:
+    """A weight at some progress of the stage."""
+    return weight(progress) if callable(weight) else weight
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the discriminator says of `input` (B, ...): `logits` (B,) or (B, T), high for real, and `features` (B, F)."""
+    """What is said of `input` (B, ...): `logits` (B,) or (B, T), high for real, and `features` (B, F).
+
+    A discriminator that judges m examples at once (`Packed`) says B / m of both.
+    """
 
     logits: Tensor
     features: Tensor
@@ -68,7 +78,8 @@ class Turn:
     """One player's turn on one draw. Verdicts live as long as the turn: the discriminator has moved by the next one.
 
     On the discriminator's turn samples are cut from the networks that made them, and are leaves, so that penalties can
-    differentiate by them. On other turns the real data is judged without a graph: it teaches nobody.
+    differentiate by them. On other turns the model's discriminator judges the real data without a graph: it teaches
+    nobody.
 
     Arguments:
         draw: the play.
@@ -77,6 +88,8 @@ class Turn:
         progress: share of the stage that has passed, in [0, 1], for schedules.
         mean: over the processes that share the batch, without gradient; what a term decides by, all must decide alike.
         view: through which the discriminator sees what it judges.
+        judge: who judges, by default the model's discriminator.
+        virtual: the turn is only imagined, in the course of another: samples are not cut, and no term remembers it.
     """
 
     def __init__(
@@ -87,10 +100,17 @@ class Turn:
         progress: float = 0.0,
         mean: Callable[[Tensor], Tensor] = torch.Tensor.detach,
         view: View = lambda field, x: x,
+        judge: Discriminator | None = None,
+        virtual: bool = False,
     ) -> None:
         self.draw, self.player, self.step, self.progress, self.mean = draw, player, step, progress, mean
-        self.view = view
+        self.view, self._judged_by, self.virtual = view, judge, virtual
         self._verdicts: dict[str, Verdict] = {}
+
+    @property
+    def judge(self) -> Discriminator:
+        """Who judges: what a view shows -> logits and features."""
+        return self._judged_by or self.draw.model.discriminator
 
     def through(self, view: View) -> Turn:
         """The same turn, with verdicts of its own: the discriminator looks through one more view."""
@@ -98,39 +118,46 @@ class Turn:
         def both(field: str, x: Tensor) -> Tensor:
             return view(field, self.view(field, x))
 
-        return Turn(self.draw, self.player, self.step, self.progress, self.mean, both)
+        return self._but(view=both)
+
+    def judged_by(self, judge: Discriminator) -> Turn:
+        """The same turn, with the verdicts of another discriminator."""
+        return self._but(judge=judge)
+
+    def imagined(self, player: str, judge: Discriminator) -> Turn:
+        """A virtual turn of a player on the same draw, with the verdicts of another discriminator."""
+        return self._but(player=player, judge=judge, virtual=True)
+
+    def _but(self, **changes: Any) -> Turn:
+        kept = {"player": self.player, "view": self.view, "judge": self._judged_by, "virtual": self.virtual}
+        return Turn(self.draw, step=self.step, progress=self.progress, mean=self.mean, **{**kept, **changes})
 
     def verdicts(self, *fields: str) -> list[Verdict]:
-        """The discriminator's verdicts on those fields of the draw, in one pass where it has no batch statistics."""
+        """The discriminator's verdicts on those fields of the draw, in one pass if it looks at each example alone."""
         missing = [field for field in dict.fromkeys(fields) if field not in self._verdicts]
         if self.player == "discriminator":
-            self._judge({field: _leaf(getattr(self.draw, field)) for field in missing})
+            self._give({field: self._cut(getattr(self.draw, field)) for field in missing})
         else:
-            with torch.no_grad():
-                self._judge({field: self.draw.x for field in missing if field == "x"})
-            self._judge({field: getattr(self.draw, field) for field in missing if field != "x"})
+            # another judge may be what it is because of the generator
+            with torch.set_grad_enabled(self._judged_by is not None and torch.is_grad_enabled()):
+                self._give({field: self.draw.x for field in missing if field == "x"})
+            self._give({field: getattr(self.draw, field) for field in missing if field != "x"})
         return [self._verdicts[field] for field in fields]
 
-    def _judge(self, inputs: dict[str, Tensor]) -> None:
-        discriminator = self.draw.model.discriminator
+    def _cut(self, x: Tensor) -> Tensor:
+        return x if self.virtual and x.requires_grad else x.detach().requires_grad_(x.is_floating_point())
+
+    def _give(self, inputs: dict[str, Tensor]) -> None:
         seen = [self.view(field, x) for field, x in inputs.items()]
-        together = len(seen) > 1 and not _has_batch_statistics(discriminator)
+        together = len(seen) > 1 and not looks_around(self.draw.model.discriminator)
         if together:
-            logits, features = discriminator(torch.cat(seen))
+            logits, features = self.judge(torch.cat(seen))
             sizes = [len(x) for x in seen]
             judged = list(zip(logits.split(sizes), features.split(sizes)))
         else:
-            judged = [discriminator(x) for x in seen]
+            judged = [self.judge(x) for x in seen]
         for (field, x), (logits, features) in zip(inputs.items(), judged):
             self._verdicts[field] = Verdict(logits, features, x)
-
-
-def _leaf(x: Tensor) -> Tensor:
-    return x.detach().requires_grad_(x.is_floating_point())
-
-
-def _has_batch_statistics(network: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 class Objective:
@@ -164,9 +191,11 @@ class Objective:
 
 
 def _written(value: Any) -> str:
-    """Numbers in six digits; a function, and so a schedule, by the name of what made it."""
+    """Numbers in six digits; a function, and so a schedule or a side of a game, by the name of what made it."""
     if inspect.isfunction(value):
         return value.__qualname__.partition(".")[0]
+    if isinstance(value, tuple) and any(map(inspect.isfunction, value)):
+        return f"({', '.join(map(_written, value))})"
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
@@ -212,8 +241,7 @@ class Scaled(Objective):
     def _scaled(self, loss: Loss, turn: Turn) -> Loss:
         if turn.player != "generator":
             return loss
-        weight = self.weight(turn.progress) if callable(self.weight) else self.weight
-        return replace(loss, weight=weight * loss.weight)
+        return replace(loss, weight=at(self.weight, turn.progress) * loss.weight)
 
 
 # Schedules: functions of the progress of the stage, so that a longer budget stretches them.

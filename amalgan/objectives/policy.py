@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from amalgan.errors import UsageError
-from amalgan.objectives.adversarial import GAMES, Adversarial
+from amalgan.objectives.adversarial import GAMES, Adversarial, Game
 from amalgan.objectives.core import Loss, Objective, Turn
 
 BASELINES = ("none", "mean")
@@ -81,11 +81,11 @@ class Judge(Objective):
     """The discriminator's side of a game alone.
 
     Arguments:
-        game: a name in GAMES; its discriminator's side.
+        game: a name in GAMES, or a pair of functions such as those; its discriminator's side.
         on: the fields of the draw that play the fake.
     """
 
-    def __init__(self, game: str = "non-saturating", on: tuple[str, ...] = ("fake",)) -> None:
+    def __init__(self, game: str | Game = "non-saturating", on: tuple[str, ...] = ("fake",)) -> None:
         self.inner = Adversarial(game, on, moves=())
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
@@ -144,6 +144,6 @@ def reinforce(game: str = "minimax", baseline: str = "mean") -> Objective:
     return PolicyGradient(payment, baseline)
 
 
-def judge(game: str = "non-saturating", on: tuple[str, ...] = ("fake",)) -> Objective:
+def judge(game: str | Game = "non-saturating", on: tuple[str, ...] = ("fake",)) -> Objective:
     """See `Judge`."""
     return Judge(game, on)

@@ -1,15 +1,54 @@
-"""Terms that put something between a game and its discriminator: what it judges, real or fake, it judges through that."""
+"""Terms that put something between a game and its discriminator: what it judges, real or fake, it judges through that.
+
+    InstanceNoise    x + sigma e                                                          (Sonderby et al. 2017)
+    Augmented        T(x), T of one distribution for real and fake, differentiable        (Zhao et al. 2020)
+    Adaptive         the same, as often as the discriminator's certainty asks for         (Karras et al. 2020)
+
+Terms within look through the view, terms outside do not; views lie upon each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from amalgan.objectives.core import Loss, Objective, Turn, Weight
+from amalgan.errors import UsageError
+from amalgan.objectives.core import Loss, Objective, Turn, Weight, at
+
+if TYPE_CHECKING:
+    from amalgan.models.core import Model
 
 
-class InstanceNoise(Objective):
+class Viewed(Objective):
+    """A game that looks through something. Abstract: a term says what it is `through`, and what it does `after`."""
+
+    inner: Objective
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        seen = self.through(turn)
+        yield from self.inner.losses(seen)
+        yield from self.after(seen)
+
+    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
+        seen = self.through(turn)
+        yield from self.inner.rounds(seen)
+        watched = list(self.after(seen))
+        if watched:
+            yield watched
+
+    def through(self, turn: Turn) -> Turn:
+        """The turn as the inner terms see it."""
+        raise NotImplementedError
+
+    def after(self, seen: Turn) -> Iterator[Loss]:
+        """What is done when they have asked, and logged of it; by default nothing."""
+        yield from ()
+
+
+class InstanceNoise(Viewed):
     """A game whose discriminator sees real and fake alike as x + sigma * N(0, I).
 
     Where data and samples hardly overlap a discriminator tells them apart without effort and its slope leads nowhere;
@@ -24,16 +63,177 @@ class InstanceNoise(Objective):
     def __init__(self, inner: Objective, sigma: Weight = 0.1) -> None:
         self.inner, self.sigma = inner, sigma
 
-    def losses(self, turn: Turn) -> Iterator[Loss]:
-        yield from self.inner.losses(self._through(turn))
-
-    def rounds(self, turn: Turn) -> Iterator[list[Loss]]:
-        yield from self.inner.rounds(self._through(turn))
-
-    def _through(self, turn: Turn) -> Turn:
-        sigma = self.sigma(turn.progress) if callable(self.sigma) else self.sigma
+    def through(self, turn: Turn) -> Turn:
+        sigma = at(self.sigma, turn.progress)
 
         def noisy(field: str, x: Tensor) -> Tensor:
             return x + sigma * turn.draw.noise(f"instance {turn.player} {field}", tuple(x.shape))
 
         return turn.through(noisy) if sigma > 0 else turn
+
+
+# Augmentation: operations on images x (B, C, H, W) in [0, 1], differentiable by x, each on those in `on` (B,) alone.
+# `dice` says which numbers in [0, 1] an operation draws, (B,) by name. What moves in or is cut out is middle grey, as
+# in the paper's code, whose images lie in [-1, 1] and are padded with 0.
+
+GREY = 0.5
+Dice = Callable[[str], Tensor]
+
+
+def _as_images(each: Tensor) -> Tensor:
+    return each.view(-1, 1, 1, 1)
+
+
+def _whole(dice: Tensor, low: int, high: int) -> Tensor:
+    """Whole numbers low .. high, evenly."""
+    return (low + (dice * (high - low + 1)).floor()).clamp(max=high).long()
+
+
+def translation(x: Tensor, on: Tensor, dice: Dice) -> Tensor:
+    """By up to an eighth of a side, either way."""
+    for dim, name in ((2, "down"), (3, "right")):
+        reach = (x.shape[dim] + 4) // 8  # an eighth, rounded
+        by = torch.where(on, _whole(dice(name), -reach, reach), 0)
+        place = torch.arange(x.shape[dim], device=x.device) - by[:, None]
+        inside = (place >= 0) & (place < x.shape[dim])
+        along = (len(x), 1, -1, 1) if dim == 2 else (len(x), 1, 1, -1)
+        moved = x.gather(dim, place.clamp(0, x.shape[dim] - 1).view(along).expand_as(x))
+        x = torch.where(inside.view(along), moved, GREY)
+    return x
+
+
+def cutout(x: Tensor, on: Tensor, dice: Dice) -> Tensor:
+    """A rectangle of half the sides, its centre anywhere in the image."""
+    within = _as_images(on)
+    for dim, name in ((2, "row"), (3, "column")):
+        side = x.shape[dim]
+        half = (side + 1) // 2
+        first = _whole(dice(name), 0, side - half % 2) - half // 2
+        place = torch.arange(side, device=x.device) - first[:, None]
+        within = within & ((place >= 0) & (place < half)).view((len(x), 1, -1, 1) if dim == 2 else (len(x), 1, 1, -1))
+    return torch.where(within, GREY, x)
+
+
+def colour(x: Tensor, on: Tensor, dice: Dice) -> Tensor:
+    """Brightness + U(-1/4, 1/4); then saturation times U(0, 2), about the pixel's grey; contrast times U(1/2, 3/2)."""
+    y = x + (_as_images(dice("brightness")) - 0.5) / 2
+    grey = y.mean(1, keepdim=True)
+    y = grey + 2 * _as_images(dice("saturation")) * (y - grey)
+    level = y.mean((1, 2, 3), keepdim=True)
+    y = level + (0.5 + _as_images(dice("contrast"))) * (y - level)
+    return torch.where(_as_images(on), y, x)
+
+
+def flip(x: Tensor, on: Tensor, dice: Dice) -> Tensor:
+    """Left and right exchanged, in half of the examples."""
+    return torch.where(_as_images(on & (dice("side") < 0.5)), x.flip(3), x)
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor, Dice], Tensor]] = {
+    "colour": colour,
+    "translation": translation,
+    "cutout": cutout,
+    "flip": flip,
+}
+USUAL = ("colour", "translation", "cutout")  # a flip is left out: it makes what digits and letters never are
+
+
+def _known(operations: tuple[str, ...]) -> tuple[str, ...]:
+    if not operations or not set(operations) <= OPERATIONS.keys():
+        found = f"operations={operations!r}"
+        raise UsageError("differentiable augmentation", found, f"write some of {', '.join(OPERATIONS)}")
+    return operations
+
+
+def _augmented(turn: Turn, p: float | Tensor, operations: tuple[str, ...]) -> Turn:
+    """The turn through operations in their order, each on an example with probability p of its own."""
+
+    def view(field: str, x: Tensor) -> Tensor:
+        if x.dim() != 4:
+            found = f"data of shape {tuple(x.shape[1:])}"
+            raise UsageError("differentiable augmentation of images", found, "leave it out, or use instance noise")
+        for name in operations:
+
+            def dice(what: str, name: str = name) -> Tensor:
+                stream = f"augmentation {turn.player} {field} {name} {what}"
+                return turn.draw.noise.uniform(stream, (len(x),))  # noqa: B023, used within this pass alone
+
+            x = OPERATIONS[name](x, dice("whether") < p, dice)
+        return x
+
+    return turn.through(view)
+
+
+class Augmented(Viewed):
+    """A game whose discriminator sees real and fake alike through random operations (Zhao et al. 2020, section 3).
+
+    A discriminator with little data learns it by heart; augmented data alone would teach the generator the operations,
+    so samples are shown through them too, with a gradient. What is done to every example may leak into samples; what is
+    done with probability p < 1 need not, since then untouched ones are the most frequent (Karras et al. 2020, section
+    2.2). Penalties within `inner` judge what the discriminator sees, lines between samples excepted.
+
+    Arguments:
+        inner: the game, with its penalties.
+        p: with which each operation is done to an example, in [0, 1], a number or a schedule; 1 in the paper.
+        operations: names in OPERATIONS, done in this order.
+
+    Raises:
+        UsageError: unknown operations or another p; in training, data that are no images.
+    """
+
+    def __init__(self, inner: Objective, p: Weight = 1.0, operations: tuple[str, ...] = USUAL) -> None:
+        if not callable(p) and not 0 <= p <= 1:
+            raise UsageError("differentiable augmentation", f"p={p}", "write a probability in [0, 1], or a schedule")
+        self.inner, self.p, self.operations = inner, p, _known(operations)
+
+    def through(self, turn: Turn) -> Turn:
+        return _augmented(turn, at(self.p, turn.progress), self.operations)
+
+
+class Adaptive(Viewed):
+    """Augmentation that comes as overfitting does: p rises while mean sign D(x) > target, else it falls.
+
+    sign D(x) averages 0 where the discriminator cannot tell, and 1 where it has learnt the data by heart (Karras et al.
+    2020, section 3). p is the model's buffer `augmentation`: it is saved and resumed with the weights. A relativistic
+    game leaves verdicts free to drift, so that their sign says nothing.
+
+    Arguments:
+        inner: the game, with its penalties.
+        model: which is to remember p, from 0 on; it is logged as "augmentation".
+        target: mean sign of the verdicts on data, in (-1, 1).
+        examples: real ones shown while p rises by 1.
+        operations: as for `Augmented`.
+
+    Raises:
+        UsageError: unknown operations, another target, or data that are no images.
+    """
+
+    def __init__(
+        self,
+        inner: Objective,
+        model: Model,
+        target: float = 0.6,
+        examples: float = 500_000,
+        operations: tuple[str, ...] = USUAL,
+    ) -> None:
+        if not -1 < target < 1 or not examples > 0:
+            found = f"target={target}, examples={examples}"
+            raise UsageError("adaptive augmentation", found, "write a target in (-1, 1), and examples > 0")
+        if model.spec.modality != "images":
+            found = f"{model.spec.modality} of shape {tuple(model.spec.shape)}"
+            raise UsageError("differentiable augmentation of images", found, "leave it out, or use instance noise")
+        self.inner, self.target, self.examples, self.operations = inner, target, examples, _known(operations)
+        model.register_buffer("augmentation", torch.zeros(()))
+
+    def through(self, turn: Turn) -> Turn:
+        return _augmented(turn, turn.draw.model.augmentation, self.operations)
+
+    def after(self, seen: Turn) -> Iterator[Loss]:
+        """One move of p by the verdicts of the discriminator's turn, those of all processes; p is watched."""
+        if seen.player == "discriminator" and not seen.virtual:
+            (real,) = seen.verdicts("x")
+            certain = seen.mean(real.logits.detach().float().sign().mean()) - self.target
+            shown = len(seen.draw.x) * seen.draw.noise.world
+            p = seen.draw.model.augmentation
+            p.add_(certain.sign() * (shown / self.examples)).clamp_(0, 1)
+            yield Loss("augmentation", p.clone(), ("discriminator",), weight=0.0)

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 LikelihoodName = Literal[
     "gaussian", "gaussian-learned", "gaussian-pixel", "laplace", "bernoulli", "continuous-bernoulli"
 ]
-Game = Literal["minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic"]
+Game = Literal[
+    "minimax",
+    "non-saturating",
+    "least-squares",
+    "wasserstein",
+    "hinge",
+    "relativistic",
+    "forward-kl",
+    "reverse-kl",
+    "pearson",
+    "hellinger",
+]
 Form = Literal["joint", "learned", "two-stage"]
 Sees = Literal["reconstructions", "samples", "both"]
 

@@ -13,6 +13,8 @@ from torch.nn.functional import softplus
 
 from amalgan import objectives as o
 from amalgan.errors import UsageError
+from amalgan.noise import Noise
+from amalgan.objectives.adversarial import Game, _mean_of_best
 from amalgan.objectives.core import Turn
 
 LOG2, LOG3, LOG4, LOG5 = (math.log(n) for n in (2, 3, 4, 5))
@@ -47,6 +49,10 @@ BY_HAND: dict[str, tuple[float, float]] = {  # discriminator, generator
     "wasserstein": (-LOG4 - LOG3, LOG4),
     "hinge": (0.0, LOG4),  # r > 1 and f < -1: the discriminator has nothing left to win
     "relativistic": (math.log(13 / 12), math.log(13)),
+    "forward-kl": (-LOG3 + 1 / (4 * math.e), -1 / (4 * math.e)),
+    "reverse-kl": (1 / 3 - LOG4 - 1, 1 + LOG4),
+    "pearson": (-LOG3 + LOG4**2 / 4 - LOG4, LOG4 - LOG4**2 / 4),
+    "hellinger": (1 / 3 + 1 / 4 - 2, 1 - 1 / 4),
 }
 
 
@@ -73,6 +79,10 @@ def test_both_sides_of_a_game_by_hand(game: str) -> None:
         ("wasserstein", (0.0, 0.0)),
         ("hinge", (2.0, 0.0)),
         ("relativistic", (LOG2, LOG2)),
+        ("forward-kl", (1 / math.e, -1 / math.e)),
+        ("reverse-kl", (0.0, 1.0)),
+        ("pearson", (0.0, 0.0)),
+        ("hellinger", (0.0, 0.0)),
     ],
 )
 def test_a_discriminator_that_knows_nothing_pays_the_known_price(game: str, at_zero: tuple[float, float]) -> None:
@@ -108,6 +118,15 @@ def test_several_fakes_are_averaged_over() -> None:
 def test_an_unknown_game_is_refused_with_the_list() -> None:
     with pytest.raises(UsageError, match="relativistic"):
         o.gan("chess")
+
+
+def test_a_game_may_be_a_pair_of_ones_own() -> None:
+    x, fake = torch.tensor([2.0]), torch.tensor([0.5])
+    pair: Game = (lambda r, f: f**3 - r, lambda r, f: -(f**3))
+    own = o.gan(pair)
+    assert values(own, "discriminator", x=x, fake=fake) == {"discriminator": -1.875}
+    assert values(own, "generator", x=x, fake=fake) == {"adversarial": -0.125}
+    assert values(o.judge(pair), "discriminator", x=x, fake=fake) == {"discriminator": -1.875}
 
 
 @pytest.mark.parametrize("game", o.GAMES)
@@ -257,6 +276,149 @@ def test_a_trained_discriminator_approaches_the_value_from_below() -> None:
         optimiser.step()
     assert all(value <= supremum + 1e-6 for value in values_seen)
     assert values_seen[0] < values_seen[1] and supremum - values_seen[-1] < 0.01
+
+
+# The games that are f-divergences (Nowozin et al. 2016): on two distributions over six points, all in closed form.
+
+ON_SIX = torch.tensor([0.3, 0.05, 0.25, 0.1, 0.2, 0.1], dtype=torch.float64)
+OTHER = torch.tensor([0.05, 0.3, 0.2, 0.25, 0.1, 0.1], dtype=torch.float64)
+RATIO = ON_SIX / OTHER
+DIVERGENCES: dict[str, tuple[Tensor, Tensor]] = {  # the best verdict, the divergence
+    "forward-kl": (1 + RATIO.log(), (ON_SIX * RATIO.log()).sum()),
+    "reverse-kl": (RATIO.log(), -(OTHER * RATIO.log()).sum()),
+    "pearson": (2 * (RATIO - 1), ((ON_SIX - OTHER) ** 2 / OTHER).sum()),
+    "hellinger": (RATIO.log() / 2, ((ON_SIX.sqrt() - OTHER.sqrt()) ** 2).sum()),
+}
+
+
+def expected(game: Game, verdict: Tensor) -> tuple[Tensor, Tensor]:
+    """What both sides pay when the verdicts on the six points are these: real ones drawn from p, fakes from q."""
+    r, f = verdict[:, None].expand(-1, 6), verdict[None].expand(6, -1)
+    weights = ON_SIX[:, None] * OTHER[None]
+    return tuple((weights * side(r, f)).sum() for side in game)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("game", DIVERGENCES)
+def test_the_best_discriminator_attains_the_divergence(game: str) -> None:
+    """Nobody pays it less than minus the divergence; there its slope is zero and it is convex."""
+    best, divergence = DIVERGENCES[game]
+    best = best.clone().requires_grad_()
+    paid, _ = expected(o.GAMES[game], best)
+    assert paid.item() == pytest.approx(-divergence.item(), abs=1e-12)
+    assert torch.autograd.grad(paid, best)[0].abs().max() < 1e-12
+    source = torch.Generator().manual_seed(0)
+    for size in (0.01, 0.3, 2.0):
+        other = best.detach() + size * torch.randn(6, generator=source, dtype=torch.float64)
+        assert expected(o.GAMES[game], other)[0] > paid
+
+
+@pytest.mark.parametrize("game", [*DIVERGENCES, "minimax"])
+def test_the_generator_minimises_what_the_discriminator_maximises(game: str) -> None:
+    """What either pays sums to a part that samples have no say in: their slopes by f are opposite."""
+    r, f = torch.tensor(0.3), torch.linspace(-1.5, 1.5, 7, requires_grad=True)
+    slopes = [torch.autograd.grad(side(r, f).sum(), f)[0] for side in o.GAMES[game]]
+    assert torch.allclose(slopes[0], -slopes[1])
+
+
+def test_pearson_by_hand_on_two_points() -> None:
+    """p = (3/4, 1/4), q = (1/2, 1/2): (1/4)^2 / (1/2) twice is 1/4."""
+    verdict = torch.tensor([1.0, -1.0])  # 2 (p / q - 1)
+    discriminator = o.GAMES["pearson"][0]
+    zero = torch.tensor(0.0)
+    paid = sum(
+        p * discriminator(v, zero) + q * discriminator(zero, v) for p, q, v in zip((0.75, 0.25), (0.5, 0.5), verdict)
+    )
+    assert float(paid) == pytest.approx(-0.25)
+
+
+# One-sided label smoothing (Salimans et al. 2016)
+
+
+@pytest.mark.parametrize("game", ["minimax", "non-saturating"])
+def test_smoothed_labels_by_hand(game: str) -> None:
+    """0.9 s(-r) + 0.1 s(r) + s(f); the generator's side is untouched."""
+    x, fake = torch.tensor([R]), torch.tensor([F])
+    smooth = o.gan(o.smoothed(game, 0.1))
+    by_hand = 0.9 * math.log(4 / 3) + 0.1 * math.log(4) + math.log(5 / 4)
+    assert values(smooth, "discriminator", x=x, fake=fake)["discriminator"] == pytest.approx(by_hand, abs=1e-6)
+    assert values(smooth, "generator", x=x, fake=fake) == values(o.gan(game), "generator", x=x, fake=fake)
+    nothing = o.gan(o.smoothed(game, 0.0))
+    assert values(nothing, "discriminator", x=x, fake=fake) == values(o.gan(game), "discriminator", x=x, fake=fake)
+
+
+def test_the_best_discriminator_of_smoothed_labels() -> None:
+    """log (1 - a) p / (q + a p): where nothing is made it is sure to (1 - a) / a and no more."""
+    share = 0.1
+    best = ((1 - share) * ON_SIX / (OTHER + share * ON_SIX)).log().requires_grad_()
+    paid, _ = expected(o.smoothed("non-saturating", share), best)
+    assert torch.autograd.grad(paid, best)[0].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    "game, share", [("hinge", 0.1), ("relativistic", 0.1), ("chess", 0.1), ("minimax", 0.5), ("minimax", -0.1)]
+)
+def test_other_games_have_no_labels_to_smooth(game: str, share: float) -> None:
+    with pytest.raises(UsageError, match="smoothed labels"):
+        o.smoothed(game, share)
+
+
+# Top-k (Sinha et al. 2020)
+
+
+def test_only_the_best_fakes_teach_the_generator() -> None:
+    fields = {"x": torch.zeros(4), "fake": torch.tensor([0.5, -3.0, 2.0, 1.0], requires_grad=True), "noise": Noise(0)}
+    objective = o.gan("wasserstein", best=0.5)
+    (loss,) = objective.losses(turn("generator", **fields))
+    assert loss.value.item() == pytest.approx(-1.5)
+    (slope,) = torch.autograd.grad(loss.value, fields["fake"])
+    assert slope.tolist() == [0, 0, -0.5, -0.5]
+    assert values(objective, "discriminator", **fields) == values(o.gan("wasserstein"), "discriminator", **fields)
+    assert values(o.gan("wasserstein", best=0.01), "generator", **fields) == {"adversarial": -2.0}  # one at the least
+
+
+def test_the_share_of_the_best_may_be_a_schedule() -> None:
+    fields: Any = {"x": torch.zeros(4), "fake": torch.tensor([0.5, -3.0, 2.0, 1.0]), "noise": Noise(0)}
+    draw: Any = SimpleNamespace(model=SimpleNamespace(discriminator=Judge()), **fields)
+    objective = o.gan("wasserstein", best=o.decay(1.0, 0.5))
+    for progress, by_hand in ((0.0, -0.125), (1.0, -1.5)):
+        (loss,) = objective.losses(Turn(draw, "generator", progress=progress))
+        assert loss.value.item() == pytest.approx(by_hand)
+
+
+def test_pairs_go_with_their_fake_and_verdicts_at_every_step_are_averaged() -> None:
+    fields = {"x": torch.tensor([1.0, 0.0]), "fake": torch.tensor([0.0, 3.0]), "noise": Noise(0)}
+    value = values(o.gan("relativistic", best=0.5), "generator", **fields)["adversarial"]
+    assert value == pytest.approx(math.log(1 + math.exp(-3)), abs=1e-6)
+    at_steps = torch.tensor([[5.0, -5.0], [1.0, 2.0]])
+    game = _mean_of_best(-at_steps, at_steps, 0.5, turn("generator", **fields))
+    assert float(game) == pytest.approx(-1.5)
+
+
+def test_two_processes_agree_on_the_best() -> None:
+    """Each holds half of the batch, the best lie in one; the mean over both is what one process would find."""
+    fake = torch.tensor([3.0, 2.0, -1.0, 0.0])
+    halves = [fake[:2], fake[2:]]
+
+    def value(part: Tensor, rank: int, world: int, whole: Any) -> float:
+        at = turn("generator", x=torch.zeros(len(part)), fake=part, noise=Noise(0, 0, rank, world))
+        at.mean = whole
+        (loss,) = o.gan("non-saturating", best=0.5).losses(at)
+        return loss.value.item()
+
+    one = value(fake, 0, 1, torch.Tensor.detach)
+    held = torch.stack(halves)
+    shares = torch.stack([(half >= 2).float().mean() for half in halves])
+
+    def mean(of: Tensor) -> Tensor:
+        return held / 2 if of.dim() else shares.mean()  # first the verdicts of all, then how many were chosen
+
+    assert sum(value(half, rank, 2, mean) for rank, half in enumerate(halves)) / 2 == pytest.approx(one)
+
+
+@pytest.mark.parametrize("best", [0.0, -1.0, 1.5])
+def test_the_best_are_a_share(best: float) -> None:
+    with pytest.raises(UsageError, match="share in"):
+        o.gan(best=best)
 
 
 # Verdicts

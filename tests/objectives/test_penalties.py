@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from amalgan import objectives as o
+from amalgan.networks.together import Packed
+from amalgan.noise import Noise
 from amalgan.objectives.core import Loss, Turn
 
 
@@ -63,6 +65,7 @@ def losses(objective: o.Objective, critic: nn.Module, step: int = 0, player: str
         (o.ZeroCentred(1.0, ("x", "fake", "reconstruction")), 25.0),  # two fakes count as one
         (o.ZeroCentred(1.0, ("fake",)), 12.5),  # R2 alone
         (o.OneCentred(1.0), 16.0),  # (5 - 1)^2
+        (o.OneCentred(1.0, one_sided=True), 16.0),  # above 1 the same
     ],
 )
 def test_on_a_linear_critic_by_hand(objective: o.Objective, expected: float) -> None:
@@ -80,6 +83,13 @@ def test_penalties_are_zero_where_theory_says_so() -> None:
     assert losses(o.OneCentred(), Linear(0.6, 0.8))[0].value.item() == pytest.approx(0.0, abs=1e-10)
 
 
+def test_from_one_side_a_slope_below_one_costs_nothing() -> None:
+    critic = Linear(0.3, 0.4)
+    assert losses(o.OneCentred(1.0), critic)[0].value.item() == pytest.approx(0.25)
+    (loss,) = losses(o.OneCentred(1.0, one_sided=True), critic)
+    assert loss.value.item() == 0.0 and not torch.autograd.grad(loss.value, critic.w)[0].any()
+
+
 def test_a_flat_critic_does_not_poison_the_weights() -> None:
     critic = Linear(0.0, 0.0)
     (loss,) = losses(o.OneCentred(), critic)
@@ -87,7 +97,7 @@ def test_a_flat_critic_does_not_poison_the_weights() -> None:
     assert torch.isfinite(torch.autograd.grad(loss.value, critic.w)[0]).all()
 
 
-@pytest.mark.parametrize("objective", [r1(2.0), r1_r2(2.0), o.OneCentred(10.0)])
+@pytest.mark.parametrize("objective", [r1(2.0), r1_r2(2.0), o.OneCentred(10.0), o.OneCentred(10.0, one_sided=True)])
 def test_on_a_curved_critic_against_finite_differences(objective: o.Objective) -> None:
     """The value from slopes by central differences, and its derivative by the critic's weights likewise."""
     critic = Curved().double()
@@ -103,7 +113,8 @@ def test_on_a_curved_critic_against_finite_differences(objective: o.Objective) -
     def value() -> float:
         with torch.no_grad():
             if isinstance(objective, o.OneCentred):
-                return float((slope(share * x + (1 - share) * fake).sqrt() - 1).square().mean())
+                beyond = slope(share * x + (1 - share) * fake).sqrt() - 1
+                return float((beyond.clamp(min=0) if objective.one_sided else beyond).square().mean())
             assert isinstance(objective, o.ZeroCentred)
             return float(sum(slope(at).mean() for at in (x, fake)[: len(objective.on)]) / 2)
 
@@ -155,3 +166,40 @@ def test_the_critic_is_judged_between_the_two_ends() -> None:
     x, fake, _ = (torch.randn(7, 2, generator=source) for _ in range(3))
     share = torch.rand(7, generator=source)[:, None]
     assert torch.allclose(seen[0], fake + share * (x - fake), atol=1e-6)
+
+
+# Packs: D(x_1, x_2) = a . x_1 + b . x_2 has the slope (a, b), whatever the batch
+
+
+PAIRS = [  # |(1, 2, 2, 4)|^2 = 25
+    (r1(1.0), 12.5),
+    (r1_r2(1.0), 25.0),
+    (o.OneCentred(1.0), 16.0),
+]
+
+
+@pytest.mark.parametrize("objective, expected", PAIRS)
+def test_the_slope_of_a_pack_is_by_all_of_it(objective: o.Objective, expected: float) -> None:
+    critic = Packed(lambda shape: Linear(1.0, 2.0, 2.0, 4.0), (2,), 2)
+    (loss,) = objective.losses(Turn(of_six(critic), "discriminator"))
+    assert loss.value.item() == pytest.approx(expected)
+
+
+def of_six(critic: nn.Module) -> Any:
+    x, fake = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    return SimpleNamespace(model=SimpleNamespace(discriminator=critic), x=x, fake=fake, noise=Noise(0))
+
+
+def test_the_line_is_between_packs() -> None:
+    """One share for all of a pack: its points are share x + (1 - share) fake."""
+    seen: list[Tensor] = []
+
+    class Watched(Linear):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            seen.append(x.detach().view(3, 2, 2))
+            return super().forward(x)
+
+    draw = of_six(Packed(lambda shape: Watched(1.0, 2.0, 2.0, 4.0), (2,), 2))
+    list(o.OneCentred().losses(Turn(draw, "discriminator")))
+    shares = ((seen[0] - draw.fake.view(3, 2, 2)) / (draw.x - draw.fake).view(3, 2, 2)).flatten(1)
+    assert torch.allclose(shares, shares[:, :1].expand(-1, 4), atol=1e-4) and shares[:, 0].unique().numel() == 3

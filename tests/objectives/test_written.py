@@ -17,6 +17,8 @@ from amalgan import objectives as o
         (0.5 * (o.ae() + o.gan()), "0.5 * (Reconstruction() + Adversarial())"),
         (o.ZeroCentred(0.1 + 0.2, ("x", "fake"), 8), "ZeroCentred(gamma=0.3, on=('x', 'fake'), every=8)"),
         (o.Equilibrium(o.gan(), margin=0.2), "Equilibrium(inner=Adversarial(), margin=0.2)"),
+        (o.Unrolled(o.gan("hinge", best=0.5)), "Unrolled(inner=Adversarial(game='hinge', best=0.5))"),
+        (o.Augmented(o.gan(), operations=("flip",)), "Augmented(inner=Adversarial(), operations=('flip',))"),
     ],
 )
 def test_written_by_hand(objective: o.Objective, written: str) -> None:
@@ -34,3 +36,7 @@ class Own(o.Objective):
 
 def test_a_term_of_ones_own() -> None:
     assert repr(Own(3.0)) == "Own()" and repr(2 * Own(3.0, power=1)) == "2 * Own(power=1)"
+
+
+def test_a_game_of_ones_own_by_the_names_of_what_made_it() -> None:
+    assert repr(o.gan(o.smoothed("minimax"))) == "Adversarial(game=(smoothed, <lambda>))"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from remedies import REMEDIES
 from safetensors.torch import save_file
 
 from amalgan import recipes
@@ -44,6 +45,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
     "rgan": ("rgan", {"game": "non-saturating", "gradient_penalty": 1.0, "r1": 0.0}),
     "timegan": ("timegan", {"embedding": 0.3, "supervision": 0.2, "rest": 0.5}),
+    **{name: ("gan", {"game": "non-saturating", "lr": 1e-2}) for name in REMEDIES},
 }
 
 
@@ -53,7 +55,7 @@ def plan(name: str) -> Plan:
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
     made = recipes.plan(recipe, SPECS[kind(name)], {**small, **arguments})
-    return replace(made, precision="fp32")
+    return REMEDIES.get(name, replace)(replace(made, precision="fp32"))
 
 
 def kind(name: str) -> str:
