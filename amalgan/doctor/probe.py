@@ -38,6 +38,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from amalgan.metrics.coverage import coverage, radii
+from amalgan.networks.together import pack
 from amalgan.noise import Noise, generator, key
 from amalgan.objectives.core import Loss, Turn
 
@@ -355,9 +356,10 @@ def _made(draw: Any) -> Any:
 
 
 def _verdict(model: Any, x: Tensor) -> Tensor:
-    """(B,): the mean where there are several."""
-    logits: Tensor = model.discriminator(x)[0]
-    return logits.float().reshape(len(x), -1).mean(1)
+    """(B,): the mean where there are several; (B / m,) of packs of m, what is left over left out."""
+    whole = len(x) - len(x) % pack(model.discriminator)
+    logits: Tensor = model.discriminator(x[:whole])[0]
+    return logits.float().reshape(len(logits), -1).mean(1)
 
 
 def _above(a: Tensor, b: Tensor) -> float:

@@ -1,7 +1,7 @@
 """What is minimised: terms that add and scale."""
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan, smoothed
-from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
+from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, fading, warm_up
 from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
 from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
 from amalgan.objectives.matching import FeatureMatching, HistoricalAveraging, Unrolled
@@ -54,6 +54,7 @@ __all__ = [
     "cloning",
     "cyclic",
     "decay",
+    "fading",
     "gan",
     "imitation",
     "importance_weighted",

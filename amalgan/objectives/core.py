@@ -257,6 +257,11 @@ def cyclic(to: float = 1.0, cycles: int = 4, share: float = 0.5) -> Schedule:
     return lambda progress: to * min(1.0, (progress * cycles % 1.0) / share) if progress < 1 else to
 
 
+def fading(start: float = 1.0, share: float = 0.5) -> Schedule:
+    """Linear from `start` to 0 over the first `share` of the stage, then 0."""
+    return lambda progress: start * max(0.0, 1 - progress / share)
+
+
 def decay(start: float = 1.0, to: float = 0.0) -> Schedule:
     """Half a cosine from `start` down to `to` over the stage."""
     return lambda progress: to + (start - to) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

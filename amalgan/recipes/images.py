@@ -32,6 +32,7 @@ Game = Literal[
 ]
 Form = Literal["joint", "learned", "two-stage"]
 Sees = Literal["reconstructions", "samples", "both"]
+Augment = Literal["none", "fixed", "adaptive"]
 
 
 def ae(
@@ -105,12 +106,18 @@ def gan(
     gradient_penalty: float = 0.0,
     lazy: int = 8,
     critic_steps: int = 1,
+    ttur: float = 1.0,
+    noise: float = 0.0,
+    augment: Augment = "none",
+    pack: int = 1,
+    deviation: bool = False,
+    spectral: bool = False,
     width: int = 32,
     lr: float = 4e-4,
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """Generative adversarial network: one of six games (Goodfellow et al. 2014 and successors).
+    """Generative adversarial network: one of ten games (Goodfellow et al. 2014 and successors).
 
     Arguments:
         latent: dimensions of the noise, >= 1.
@@ -120,6 +127,14 @@ def gan(
         gradient_penalty: strength of the one-centred penalty between data and samples (10 for WGAN-GP); 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
         critic_steps: turns of the discriminator per step, >= 1.
+        ttur: the discriminator's step size over that of the other networks, > 0 (Heusel et al. 2017).
+        noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
+            that falls to zero half-way; 0 for none.
+        augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
+            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+        pack: so many examples are judged at once, >= 1; a divisor of the batch.
+        deviation: the discriminator is told how much a group of four varies.
+        spectral: the discriminator's layers are divided by their largest singular value.
         width: channels of the finest layer (units of a layer for points), >= 1.
         lr: Adam's step size.
         batch: examples per step.
@@ -127,9 +142,11 @@ def gan(
     """
     from amalgan.objectives import gan as objective
 
-    model = _model(spec, latent, width, discriminator=True)
+    judge = _discriminator(spec, width, batch, pack, deviation, spectral)
+    model = _model(spec, latent, width, discriminator=judge)
     terms = total(objective(game), *penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
-    return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
+    terms = _through(terms, model, game, noise, augment)
+    return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps, ttur)
 
 
 def vaegan(
@@ -147,6 +164,12 @@ def vaegan(
     gradient_penalty: float = 0.0,
     lazy: int = 8,
     critic_steps: int = 1,
+    ttur: float = 1.0,
+    noise: float = 0.0,
+    augment: Augment = "none",
+    pack: int = 1,
+    deviation: bool = False,
+    spectral: bool = False,
     gate: bool = False,
     share: float = 0.5,
     width: int = 32,
@@ -178,6 +201,14 @@ def vaegan(
         gradient_penalty: strength of the one-centred penalty between data and samples; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
         critic_steps: turns of the discriminator per step, >= 1.
+        ttur: the discriminator's step size over that of the other networks, > 0 (Heusel et al. 2017).
+        noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
+            that falls to zero half-way; 0 for none.
+        augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
+            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+        pack: so many examples are judged at once, >= 1; a divisor of the batch.
+        deviation: the discriminator is told how much a group of four varies.
+        spectral: the discriminator's layers are divided by their largest singular value.
         gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68 +- 0.35).
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
@@ -194,19 +225,22 @@ def vaegan(
     _only("two-stage", form, share=share)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=True)
+    judge = _discriminator(spec, width, batch, pack, deviation, spectral)
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=judge)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         encoder, decoder = ("encoder",), ("decoder",)
-        for_decoder = gamma * o.Similarity(decoder, variance) + total(o.gan(game, fakes, decoder), *slopes)
+        play = _through(total(o.gan(game, fakes, decoder), *slopes), model, game, noise, augment)
+        for_decoder = gamma * o.Similarity(decoder, variance) + play
         for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        mixed = o.vae(beta) + lam * math.prod(spec.shape) * total(o.gan(game, fakes, ("encoder", "decoder")), *slopes)
+        play = _through(total(o.gan(game, fakes, ("encoder", "decoder")), *slopes), model, game, noise, augment)
+        mixed = o.vae(beta) + lam * math.prod(spec.shape) * play
         stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
-    return plan_of(model, stages, lr, batch, ema, critic_steps)
+    return plan_of(model, stages, lr, batch, ema, critic_steps, ttur)
 
 
 # What they share, with the recipes of other kinds of data too
@@ -226,14 +260,13 @@ def _model(
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
     encoder: bool = False,
-    discriminator: bool = False,
+    discriminator: Callable[[], Any] | None = None,
     posterior: Any = None,
 ) -> Any:
-    from amalgan import networks
     from amalgan.models import LatentModel
     from amalgan.models.posteriors import GaussianPosterior
 
-    room: Any = {"images": networks.images, "points": networks.points}[spec.modality]
+    room = _room(spec)
     posterior = posterior or GaussianPosterior
     reads = likelihood_named(likelihood, variance, squash=spec.modality == "images")
     raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
@@ -243,9 +276,52 @@ def _model(
         reads,
         decoder=room.Decoder(raw_shape, latent, width),
         encoder=room.Encoder(spec.shape, posterior.factor * latent, width) if encoder else None,
-        discriminator=room.Discriminator(spec.shape, width) if discriminator else None,
+        discriminator=discriminator() if discriminator else None,
         posterior=posterior,
     )
+
+
+def _room(spec: Spec) -> Any:
+    from amalgan import networks
+
+    return {"images": networks.images, "points": networks.points}[spec.modality]
+
+
+def _discriminator(spec: Spec, width: int, batch: int, pack: int, deviation: bool, spectral: bool) -> Callable[[], Any]:
+    """Makes the room's discriminator, within what was asked for; called after the other networks are made."""
+    from amalgan.networks import normalise, together
+
+    if batch % pack:
+        raise UsageError(
+            f"packs of {pack} examples", f"a batch of {batch}", f"write --batch {batch // pack * pack or pack}"
+        )
+
+    def make() -> Any:
+        judge = _room(spec).Discriminator
+        network = (
+            together.Packed(lambda shape: judge(shape, width), spec.shape, pack)
+            if pack > 1
+            else judge(spec.shape, width)
+        )
+        network = normalise.spectral(network) if spectral else network
+        return together.MinibatchDeviation(network) if deviation else network
+
+    return make
+
+
+def _through(game: Objective, model: Any, name: Game, noise: float, augment: Augment) -> Objective:
+    """A game whose discriminator looks through augmentation and noise, where they are wanted."""
+    from amalgan import objectives as o
+
+    if augment == "adaptive" and name == "relativistic":
+        raise UsageError("augment=adaptive with game=relativistic", "its verdicts drift", "add --game non-saturating")
+    if augment != "none" and model.spec.modality != "images":
+        raise UsageError(
+            f"augment={augment}", f"data that are {model.spec.modality}", "leave it out, or add --noise 0.1"
+        )
+    if augment != "none":
+        game = o.Adaptive(game, model) if augment == "adaptive" else o.Augmented(game, 0.5)
+    return o.InstanceNoise(game, o.fading(noise)) if noise > 0 else game
 
 
 def likelihood_named(name: LikelihoodName, variance: float, squash: bool) -> Likelihood:
@@ -286,15 +362,21 @@ def total(first: Objective, *others: Objective) -> Objective:
 
 
 def plan_of(
-    model: Any, stages: list[tuple[Objective, float]], lr: float, batch: int, ema: float, critic_steps: int = 1
+    model: Any,
+    stages: list[tuple[Objective, float]],
+    lr: float,
+    batch: int,
+    ema: float,
+    critic_steps: int = 1,
+    ttur: float = 1.0,
 ) -> Plan:
-    """One step size for all networks, momentum as games want it."""
+    """One step size for all networks but the discriminator, momentum as games want it."""
     from amalgan.training import Plan
 
     return Plan(
         model,
         stages,
-        lr=dict.fromkeys(model.networks, lr),
+        lr={name: lr * (ttur if name == "discriminator" else 1.0) for name in model.networks},
         # games want little momentum; and with 0.9 the first steps of a VAE on dark images overshoot into the flat end
         # of the logistic, from which 3 of 4 tried runs never returned
         betas=dict.fromkeys(model.networks, (0.5, 0.99)),
