@@ -1,8 +1,18 @@
 """What is minimised: terms that add and scale."""
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan
+from amalgan.objectives.balance import Balanced
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, warm_up
-from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
+from amalgan.objectives.elbo import (
+    KL,
+    Capacity,
+    ImportanceWeighted,
+    Reconstruction,
+    SampledKL,
+    ae,
+    importance_weighted,
+    vae,
+)
 from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
 from amalgan.objectives.policy import (
@@ -23,6 +33,8 @@ __all__ = [
     "KL",
     "REWARDS",
     "Adversarial",
+    "Balanced",
+    "Capacity",
     "Equilibrium",
     "Imitation",
     "ImportanceWeighted",
@@ -37,6 +49,7 @@ __all__ = [
     "Reconstruction",
     "Recovery",
     "Rest",
+    "SampledKL",
     "Scaled",
     "Similarity",
     "Sum",
