@@ -113,7 +113,7 @@ def importance_sampled_nlls(
 
 @torch.no_grad()
 def latents(model: Any, x: Tensor, seed: int = 0, batch: int = 500) -> Latents:
-    """Distortion (one z an image), KL per dimension (closed form where there is one, against N(0, I)), posterior means."""
+    """Distortion (one z an image), KL per dimension (against N(0, I); closed where it can be), posterior means of x."""
     device, parts = device_of(model), []
     for start in range(0, len(x), batch):
         part = x[start : start + batch].to(device)

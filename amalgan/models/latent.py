@@ -72,8 +72,8 @@ class LatentModel(Model):
         decoder: z (B, d) -> raw (B, factor * C, ...).
         encoder: x -> raw code (B, posterior.factor * d), or None.
         discriminator: x -> logits (B,), features (B, F), or None.
-        posterior: how the encoder's output is read: GaussianPosterior, PointPosterior for a plain autoencoder, or another
-            family; the parameters of one that is a network belong to the encoder.
+        posterior: how the encoder's output is read: GaussianPosterior, PointPosterior for a plain autoencoder, or
+            another family; the parameters of one that is a network belong to the encoder.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class LatentModel(Model):
         self.has_density = self.has_encoder and posterior is not PointPosterior
 
     def players(self) -> dict[str, nn.Module | None]:
-        """Encoder, decoder, discriminator; a posterior's own parameters belong to the encoder, a likelihood's to the decoder."""
+        """Encoder, decoder, discriminator; what a posterior learns is the encoder's, what a likelihood learns the decoder's."""
         decoder, encoder = nn.ModuleList([self.decoder, self.likelihood]), self.encoder
         if encoder is not None and isinstance(self.family, nn.Module):
             encoder = nn.ModuleList([encoder, self.family])

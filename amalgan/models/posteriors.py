@@ -65,10 +65,10 @@ class GaussianPosterior:
 
 
 class DeltaPosterior:
-    """Gaussian posteriors whose KL to N(0, I) cannot fall below delta nats per example (Razavi et al. 2019, delta-VAE).
+    """Gaussian posteriors whose KL to N(0, I) cannot fall below delta nats an example (Razavi et al. 2019, delta-VAE).
 
     Per dimension KL(mu, s) = (mu^2 + s - 1 - log s) / 2. For any variance s the least is at mu = 0, namely
-    g(s) = (s - 1 - log s) / 2, which falls from infinity to 0 as s goes from 0 to 1. So if s stays below the s* < 1 with
+    g(s) = (s - 1 - log s) / 2, falling from infinity to 0 as s goes from 0 to 1. So if s stays below the s* < 1 with
     g(s*) = delta / d, the KL of every code is above delta / d in each of its d dimensions, and delta is the infimum: at
     mu = 0 and s -> s*. The log variance is log s* - softplus(-raw), which has a slope everywhere.
 

@@ -1,11 +1,12 @@
-"""The balance of two terms: one pulls at a network with a given share of the force of the other.
+"""The balance of two terms: one pulls at a network with a share of the force of the other.
 
-    w = share * |grad_theta L_by| / |grad_theta L|,     theta: the parameters that both of them reach    (Esser et al. 2021)
+    w = share * |grad_theta L_by| / |grad_theta L|,     theta: the parameters that both reach    (Esser et al. 2021)
 
-Esser et al. (VQGAN, eq. 7) take theta to be the decoder's last layer, since they measure at every step; here theta is
-the whole network, so that nothing need be known of layers, nor of which field of the draw a term looks at, and measuring
-now and then makes it cheap. Gradients of whole batches are compared, as the optimiser will see them, not of examples,
-most of whose pulls cancel out.
+Esser et al. (VQGAN, eq. 7) take theta to be the decoder's last layer, since they measure at every step; here it is the
+whole network, so that nothing need be known of layers, nor of which field of the draw a term looks at: a game may be on
+fakes, with which the reconstruction has nothing but the decoder in common. Measuring now and then makes it cheap.
+Gradients of whole batches are compared, as the optimiser will see them: those with respect to images would be of single
+examples, most of whose pulls cancel out.
 """
 
 from __future__ import annotations
@@ -29,19 +30,21 @@ class Balanced(Objective):
         vae() + warm_up(0.3, begin=0.2) * Balanced(gan())
 
     The ratio is a matter of factors, so its logarithm is averaged over what was measured so far, the latest counting
-    most: a single gradient that all but vanishes, from which an unsmoothed weight leaps to its cap, moves it by a few
-    per cent of that way. The average is a buffer of the model, so that a run goes on exactly. The discriminator plays at
-    full strength.
+    most: from one batch to the next it jumps by a factor of 1.7 (a VAE-GAN on MNIST), and where a gradient all but
+    vanishes for once an unsmoothed weight leaps to its cap. The average is a buffer of the model, so that a run goes on
+    exactly. The discriminator plays at full strength. On the 28 px VAE-GAN a step costs 1.05 times what it does at a
+    fixed weight, 1.5 times if every step is measured; and there a share of 0.1 is as strong as the recipe's `lam`.
 
     Arguments:
-        inner: the term; what in it moves `at` is measured, with the weights it has there, and all of it is weighted. So a
-            schedule belongs outside: within, it would be balanced away.
+        inner: the term; what in it moves `at` is measured, with the weights it has there, and all of it is weighted.
+            So a schedule belongs outside: within, it would be balanced away.
         share: of the pull of `by`, a number >= 0; 0 measures and watches.
         by: the term that it is measured against, which need not be part of the sum.
         at: the network at which they are compared.
         every: measure on every so-manieth step.
         smooth: how much of the average's weight is kept at each measurement, in [0, 1); 0 takes each as it is.
-        cap: the ratio is kept between 1 / cap and cap.
+        cap: the ratio is kept between 1 / cap and cap. It may be large: a reconstruction is in nats of a whole example,
+            and pulls some thousands of times as strongly as a verdict.
         name: of the buffer; two such terms in one plan that differ need two names.
 
     Raises:
@@ -55,8 +58,8 @@ class Balanced(Objective):
         by: Objective = Reconstruction(),  # noqa: B008
         at: str = "decoder",
         every: int = 16,
-        smooth: float = 0.9,
-        cap: float = 1e4,
+        smooth: float = 0.8,
+        cap: float = 1e6,
         name: str = "balance",
     ) -> None:
         sound = math.isfinite(share) and share >= 0 and every >= 1 and 0 <= smooth < 1 and 1 <= cap < math.inf
@@ -96,7 +99,7 @@ class Balanced(Objective):
         return [replace(loss, weight=weight * loss.weight) for loss in losses]
 
     def _ratio(self, losses: list[Loss], turn: Turn) -> Tensor:
-        """|grad L_by| / |grad L| at the parameters that both reach; gradients are means over processes, as in a step."""
+        """|grad L_by| / |grad L| at the parameters that both reach; gradients are means over processes, as in steps."""
         parameters = turn.draw.model.networks[self.at]
         pulls = [self._pull(some, parameters) for some in (self.by.losses(turn), losses)]
         both = [pair for pair in zip(*pulls) if None not in pair]

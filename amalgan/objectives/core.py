@@ -230,7 +230,7 @@ class Scaled(Objective):
 
 
 def warm_up(to: float = 1.0, share: float = 0.1, start: float = 0.0, begin: float = 0.0) -> Schedule:
-    """`start` up to `begin` of the stage, linear from there to `to` over `share` of it, then constant (Bowman et al. 2016).
+    """`start` until `begin` of the stage, a line to `to` over `share` of it, then constant (Bowman et al. 2016).
 
     Of a game's weight, a late beginning lets the discriminator learn before it counts: at weight 0 it plays already.
     """

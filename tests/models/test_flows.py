@@ -1,4 +1,4 @@
-"""Posteriors with a flow: a density that integrates to one, two directions that are inverse, a KL in samples, training."""
+"""Posteriors with a flow: the density integrates to one, both directions are inverse, the KL in samples, training."""
 
 from __future__ import annotations
 

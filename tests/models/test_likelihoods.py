@@ -212,7 +212,7 @@ def test_a_point_posterior_is_its_mean() -> None:
 
 @pytest.mark.parametrize("delta, dimensions", [(0.01, 1), (0.5, 1), (3.0, 4), (60.0, 10)])
 def test_the_least_kl_over_all_raw_codes_is_delta(delta: float, dimensions: int) -> None:
-    """Over a grid that reaches from the narrowest posterior to rounding: never below, and delta where mu = 0 and raw is large."""
+    """On a grid from the narrowest posterior to rounding: delta itself where mu = 0 and raw is large, nowhere less."""
     family = DeltaPosterior(delta)
     mean, free = torch.meshgrid(torch.linspace(-2, 2, 41), torch.linspace(-30, 40, 701), indexing="ij")
     raw = torch.stack([mean.flatten(), free.flatten()], 1).repeat_interleave(dimensions, 1)

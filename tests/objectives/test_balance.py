@@ -77,7 +77,7 @@ def test_the_logarithm_is_averaged_the_latest_counting_most_and_only_now_and_the
     expected = (0.09 * math.log(8) + 0.1 * math.log(2)) / 0.19
     assert weight(terms[1], turn(model, 8)) == pytest.approx(math.exp(expected), rel=1e-5)
     # a pull that vanishes counts as the cap, and moves the logarithm by its share alone
-    expected = (0.081 * math.log(8) + 0.09 * math.log(2) + 0.1 * math.log(1e4)) / 0.271
+    expected = (0.081 * math.log(8) + 0.09 * math.log(2) + 0.1 * math.log(1e6)) / 0.271
     assert weight(terms[2], turn(model, 12)) == pytest.approx(math.exp(expected), rel=1e-4)
 
 
