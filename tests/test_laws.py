@@ -127,6 +127,10 @@ TERMS: dict[
     "reconstruction-decoder": (o.Reconstruction(("decoder",)), DECODER, set()),
     "kl": (o.KL(), ENCODER, set()),  # of the networks it may move, the decoder is out of its reach
     "kl-free-bits": (o.KL(free_bits=1e-3, moves=("encoder",)), ENCODER, set()),
+    "kl-weights": (o.KL(weights=(1.0, 0.5, 2.0), moves=("encoder",)), ENCODER, set()),
+    "capacity": (o.Capacity(30.0), ENCODER, set()),
+    "sampled-kl": (o.SampledKL(), ENCODER, set()),
+    "balanced": (o.Balanced(o.gan("hinge", FAKES, ("encoder", "decoder"))), BOTH, CRITIC),
     "similarity": (o.Similarity(), BOTH, set()),
     "similarity-decoder": (o.Similarity(("decoder",)), DECODER, set()),
     "similarity-encoder": (o.Similarity(("encoder",)), ENCODER, set()),
@@ -170,6 +174,23 @@ def test_a_game_of_weight_zero_leaves_the_vae_bit_identical(spec: Spec, game: st
     assert means == {name: means_watched[name] for name in means}
     assert "adversarial" in means_watched  # weight 0 means watch: the term is computed and logged
     assert watched.signals.weights["adversarial"] == 0.0
+
+
+def test_until_a_game_counts_only_the_critic_learns_from_it() -> None:
+    """A weight that rises late: up to there the VAE is bit-identical to one without, and then no longer."""
+    torch.manual_seed(11)
+    model = recipes.plan("vaegan", IMAGES, SMALL)
+    late = o.vae() + o.warm_up(10.0, share=0.25, begin=0.5) * o.gan(
+        "hinge", ("reconstruction",), ("encoder", "decoder")
+    )
+    ramped = Trainer(replace(model, stages=[(late, 1.0)], precision="fp32"), data(IMAGES), 8, seed=5)
+    plain, start = trainer("vae", IMAGES, 8), weights(ramped, "discriminator")
+    for until, alike in ((5, True), (8, False)):
+        for made in (plain, ramped):
+            for _ in made.run(until=until):
+                pass
+        assert all(same(weights(plain, n), weights(ramped, n)) == alike for n in ("encoder", "decoder"))
+        assert not same(weights(ramped, "discriminator"), start)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ class Prior(Protocol):
 
 
 class Latents(NamedTuple):
-    """Per image: distortion -log p(x|z) `(N,)` and KL per dimension `(N, d)`, nats; posterior means `(N, d)`."""
+    """Per image: distortion -log p(x|z) `(N,)` and KL per dimension `(N, d)`, nats; posterior means `(N, d)`.
+
+    Of a posterior without a closed form the KL is `(N, 1)`, of the whole code.
+    """
 
     distortion: Tensor
     kl: Tensor
@@ -110,15 +113,19 @@ def importance_sampled_nlls(
 
 @torch.no_grad()
 def latents(model: Any, x: Tensor, seed: int = 0, batch: int = 500) -> Latents:
-    """Distortion (one z an image), KL per dimension (closed form, against N(0, I)) and posterior means of x."""
+    """Distortion (one z an image), KL per dimension (against N(0, I); closed where it can be), posterior means of x."""
     device, parts = device_of(model), []
     for start in range(0, len(x), batch):
         part = x[start : start + batch].to(device)
         posterior = model.posterior(part)
         d = posterior.mean.shape[1]
         epsilon = torch.cat([_noise(seed, start + i, 1, d) for i in range(len(part))]).to(posterior.mean)
-        distortion = -model.log_likelihood(part, posterior.sample(epsilon))
-        parts.append((distortion.double().cpu(), posterior.kl().double().cpu(), posterior.mean.double().cpu()))
+        z = posterior.sample(epsilon)
+        distortion = -model.log_likelihood(part, z)
+        # without a closed form the code is one group, its KL taken at the same z
+        sampled = not hasattr(posterior, "kl")
+        kl = (posterior.log_prob(z) - model.standard.log_prob(z))[:, None] if sampled else posterior.kl()
+        parts.append((distortion.double().cpu(), kl.double().cpu(), posterior.mean.double().cpu()))
     return Latents(*(torch.cat(column) for column in zip(*parts)))
 
 

@@ -19,7 +19,7 @@ from amalgan.data import Spec
 from amalgan.errors import UsageError
 from amalgan.models.core import Model
 from amalgan.models.likelihoods import Likelihood
-from amalgan.models.posteriors import GaussianPosterior, PointPosterior
+from amalgan.models.posteriors import Family, GaussianPosterior, PointPosterior, Posterior
 from amalgan.models.priors import Judged, Mixture, StandardNormal, calibrated
 from amalgan.networks.together import judges_alone
 from amalgan.noise import Noise, generator, key
@@ -39,7 +39,7 @@ class LatentDraw:
         self.model, self.x, self.c, self.noise = model, x, c, noise
 
     @cached_property
-    def posterior(self) -> GaussianPosterior | PointPosterior:
+    def posterior(self) -> Posterior:
         return self.model.posterior(self.x)
 
     @cached_property
@@ -73,7 +73,8 @@ class LatentModel(Model):
         decoder: z (B, d) -> raw (B, factor * C, ...).
         encoder: x -> raw code (B, posterior.factor * d), or None.
         discriminator: x -> logits (B,), features (B, F), or None.
-        posterior: GaussianPosterior, or PointPosterior for a plain autoencoder.
+        posterior: how the encoder's output is read: GaussianPosterior, PointPosterior for a plain autoencoder, or
+            another family; the parameters of one that is a network belong to the encoder.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class LatentModel(Model):
         decoder: nn.Module,
         encoder: nn.Module | None = None,
         discriminator: nn.Module | None = None,
-        posterior: type[GaussianPosterior] | type[PointPosterior] = GaussianPosterior,
+        posterior: Family = GaussianPosterior,
     ) -> None:
         super().__init__(spec)
-        self.latent, self._posterior = latent, posterior
+        self.latent, self.family = latent, posterior
         self.likelihood, self.decoder = likelihood, decoder
         self.encoder, self.discriminator = encoder, discriminator
         self.standard = StandardNormal(latent)
@@ -96,18 +97,20 @@ class LatentModel(Model):
         self.register_buffer("calibration", None)
         self.has_encoder = encoder is not None
         # whether log p(x) is defined: an encoder with a posterior of positive width
-        self.has_density = self.has_encoder and posterior is GaussianPosterior
+        self.has_density = self.has_encoder and posterior is not PointPosterior
 
     def players(self) -> dict[str, nn.Module | None]:
-        """Encoder, decoder, discriminator; a likelihood's own parameters belong to the decoder."""
-        decoder = nn.ModuleList([self.decoder, self.likelihood])
-        return {"encoder": self.encoder, "decoder": decoder, "discriminator": self.discriminator}
+        """Encoder, decoder, discriminator; what a posterior learns is the encoder's, what a likelihood learns the decoder's."""
+        decoder, encoder = nn.ModuleList([self.decoder, self.likelihood]), self.encoder
+        if encoder is not None and isinstance(self.family, nn.Module):
+            encoder = nn.ModuleList([encoder, self.family])
+        return {"encoder": encoder, "decoder": decoder, "discriminator": self.discriminator}
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
         """One play on a batch x (B, *shape)."""
         return LatentDraw(self, x, c, noise)
 
-    def posterior(self, x: Tensor) -> GaussianPosterior | PointPosterior:
+    def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) for x (B, *shape).
 
         Raises:
@@ -115,7 +118,7 @@ class LatentModel(Model):
         """
         if self.encoder is None:
             raise UsageError("the code of an image", "a model without encoder", "train ae, vae or vaegan instead")
-        return self._posterior(self.encoder(x))
+        return self.family(self.encoder(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x), (B, d)."""

@@ -1,8 +1,18 @@
 """What is minimised: terms that add and scale."""
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan, smoothed
+from amalgan.objectives.balance import Balanced
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, fading, warm_up
-from amalgan.objectives.elbo import KL, ImportanceWeighted, Reconstruction, ae, importance_weighted, vae
+from amalgan.objectives.elbo import (
+    KL,
+    Capacity,
+    ImportanceWeighted,
+    Reconstruction,
+    SampledKL,
+    ae,
+    importance_weighted,
+    vae,
+)
 from amalgan.objectives.imitation import REWARDS, Imitation, cloning, imitation
 from amalgan.objectives.matching import FeatureMatching, HistoricalAveraging, Unrolled
 from amalgan.objectives.penalties import OneCentred, ZeroCentred
@@ -26,6 +36,8 @@ __all__ = [
     "Adaptive",
     "Adversarial",
     "Augmented",
+    "Balanced",
+    "Capacity",
     "Equilibrium",
     "FeatureMatching",
     "HistoricalAveraging",
@@ -42,6 +54,7 @@ __all__ = [
     "Reconstruction",
     "Recovery",
     "Rest",
+    "SampledKL",
     "Scaled",
     "Similarity",
     "Sum",

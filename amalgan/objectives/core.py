@@ -18,7 +18,7 @@ from itertools import zip_longest
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amalgan.errors import UsageError
 from amalgan.networks.together import looks_around
@@ -174,6 +174,16 @@ class Objective:
         """
         yield list(self.losses(turn))
 
+    def remember(self, model: nn.Module) -> None:
+        """Give the model the buffers in which terms keep what must outlive a step, so that a run can go on exactly.
+
+        Asked once, when a plan is made; a term that keeps nothing passes it on to the objectives that it is made of.
+        """
+        for part in vars(self).values():
+            for term in part if isinstance(part, tuple) else (part,):
+                if isinstance(term, Objective):
+                    term.remember(model)
+
     def __add__(self, other: Objective) -> Objective:
         return Sum(self, other)
 
@@ -247,9 +257,18 @@ class Scaled(Objective):
 # Schedules: functions of the progress of the stage, so that a longer budget stretches them.
 
 
-def warm_up(to: float = 1.0, share: float = 0.1, start: float = 0.0) -> Schedule:
-    """Linear from `start` to `to` over the first `share` of the stage, then constant (Bowman et al. 2016)."""
-    return lambda progress: start + (to - start) * min(1.0, progress / share if share > 0 else 1.0)
+def warm_up(to: float = 1.0, share: float = 0.1, start: float = 0.0, begin: float = 0.0) -> Schedule:
+    """`start` until `begin` of the stage, a line to `to` over `share` of it, then constant (Bowman et al. 2016).
+
+    Of a game's weight, a late beginning lets the discriminator learn before it counts: at weight 0 it plays already.
+    """
+
+    def risen(progress: float) -> float:
+        if progress < begin:
+            return 0.0
+        return min(1.0, (progress - begin) / share) if share > 0 else 1.0
+
+    return lambda progress: start + (to - start) * risen(progress)
 
 
 def cyclic(to: float = 1.0, cycles: int = 4, share: float = 0.5) -> Schedule:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from torch.func import functional_call
 
 from amalgan.errors import UsageError
 from amalgan.objectives.core import Loss, Objective, Turn
-
-if TYPE_CHECKING:
-    from amalgan.models.core import Model
 
 
 class FeatureMatching(Objective):
@@ -58,22 +55,23 @@ class HistoricalAveraging(Objective):
     `history_NETWORK_...`, saved and resumed with the weights. Units: squared weights, summed.
 
     Arguments:
-        model: which is to remember.
         gamma: strength.
         network: whose weights.
 
     Raises:
-        UsageError: a network that the model lacks.
+        UsageError: when a plan is made, a network that the model lacks.
     """
 
-    def __init__(self, model: Model, gamma: float = 1.0, network: str = "decoder") -> None:
-        if network not in model.networks:
-            found = f"a model with {', '.join(model.networks)}"
-            raise UsageError(f"the history of the {network}", found, "name a network that the model has")
+    def __init__(self, gamma: float = 1.0, network: str = "decoder") -> None:
         self.gamma, self.network = gamma, network
-        for index, weight in enumerate(model.networks[network]):
-            model.register_buffer(f"history_{network}_{index}", torch.zeros_like(weight, requires_grad=False))
-        model.register_buffer(f"history_{network}_turns", torch.zeros((), dtype=torch.int64))
+
+    def remember(self, model: Any) -> None:
+        if self.network not in model.networks:
+            found = f"a model with {', '.join(model.networks)}"
+            raise UsageError(f"the history of the {self.network}", found, "name a network that the model has")
+        for index, weight in enumerate(model.networks[self.network]):
+            model.register_buffer(f"history_{self.network}_{index}", torch.zeros_like(weight, requires_grad=False))
+        model.register_buffer(f"history_{self.network}_turns", torch.zeros((), dtype=torch.int64))
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         mover = "discriminator" if self.network == "discriminator" else "generator"

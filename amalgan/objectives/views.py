@@ -10,16 +10,12 @@ Terms within look through the view, terms outside do not; views lie upon each ot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amalgan.errors import UsageError
 from amalgan.objectives.core import Loss, Objective, Turn, Weight, at
-
-if TYPE_CHECKING:
-    from amalgan.models.core import Model
 
 
 class Viewed(Objective):
@@ -194,24 +190,22 @@ class Adaptive(Viewed):
     """Augmentation that comes as overfitting does: p rises while mean sign D(x) > target, else it falls.
 
     sign D(x) averages 0 where the discriminator cannot tell, and 1 where it has learnt the data by heart (Karras et al.
-    2020, section 3). p is the model's buffer `augmentation`: it is saved and resumed with the weights. A relativistic
+    2020, section 3). p begins at 0, is the model's buffer `augmentation`, and is logged under that name. A relativistic
     game leaves verdicts free to drift, so that their sign says nothing.
 
     Arguments:
         inner: the game, with its penalties.
-        model: which is to remember p, from 0 on; it is logged as "augmentation".
         target: mean sign of the verdicts on data, in (-1, 1).
         examples: real ones shown while p rises by 1.
         operations: as for `Augmented`.
 
     Raises:
-        UsageError: unknown operations, another target, or data that are no images.
+        UsageError: unknown operations or another target; in training, data that are no images.
     """
 
     def __init__(
         self,
         inner: Objective,
-        model: Model,
         target: float = 0.6,
         examples: float = 500_000,
         operations: tuple[str, ...] = USUAL,
@@ -219,10 +213,10 @@ class Adaptive(Viewed):
         if not -1 < target < 1 or not examples > 0:
             found = f"target={target}, examples={examples}"
             raise UsageError("adaptive augmentation", found, "write a target in (-1, 1), and examples > 0")
-        if model.spec.modality != "images":
-            found = f"{model.spec.modality} of shape {tuple(model.spec.shape)}"
-            raise UsageError("differentiable augmentation of images", found, "leave it out, or use instance noise")
         self.inner, self.target, self.examples, self.operations = inner, target, examples, _known(operations)
+
+    def remember(self, model: nn.Module) -> None:
+        super().remember(model)
         model.register_buffer("augmentation", torch.zeros(()))
 
     def through(self, turn: Turn) -> Turn:

@@ -145,7 +145,7 @@ def gan(
     judge = _discriminator(spec, width, batch, pack, deviation, spectral)
     model = _model(spec, latent, width, discriminator=judge)
     terms = total(objective(game), *penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
-    terms = _through(terms, model, game, noise, augment)
+    terms = _through(terms, spec, game, noise, augment)
     return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps, ttur)
 
 
@@ -232,12 +232,12 @@ def vaegan(
     stages: list[tuple[Objective, float]]
     if form == "learned":
         encoder, decoder = ("encoder",), ("decoder",)
-        play = _through(total(o.gan(game, fakes, decoder), *slopes), model, game, noise, augment)
+        play = _through(total(o.gan(game, fakes, decoder), *slopes), spec, game, noise, augment)
         for_decoder = gamma * o.Similarity(decoder, variance) + play
         for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        play = _through(total(o.gan(game, fakes, ("encoder", "decoder")), *slopes), model, game, noise, augment)
+        play = _through(total(o.gan(game, fakes, ("encoder", "decoder")), *slopes), spec, game, noise, augment)
         mixed = o.vae(beta) + lam * math.prod(spec.shape) * play
         stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
     return plan_of(model, stages, lr, batch, ema, critic_steps, ttur)
@@ -309,18 +309,16 @@ def _discriminator(spec: Spec, width: int, batch: int, pack: int, deviation: boo
     return make
 
 
-def _through(game: Objective, model: Any, name: Game, noise: float, augment: Augment) -> Objective:
+def _through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augment) -> Objective:
     """A game whose discriminator looks through augmentation and noise, where they are wanted."""
     from amalgan import objectives as o
 
     if augment == "adaptive" and name == "relativistic":
         raise UsageError("augment=adaptive with game=relativistic", "its verdicts drift", "add --game non-saturating")
-    if augment != "none" and model.spec.modality != "images":
-        raise UsageError(
-            f"augment={augment}", f"data that are {model.spec.modality}", "leave it out, or add --noise 0.1"
-        )
+    if augment != "none" and spec.modality != "images":
+        raise UsageError(f"augment={augment}", f"data that are {spec.modality}", "leave it out, or add --noise 0.1")
     if augment != "none":
-        game = o.Adaptive(game, model) if augment == "adaptive" else o.Augmented(game, 0.5)
+        game = o.Adaptive(game) if augment == "adaptive" else o.Augmented(game, 0.5)
     return o.InstanceNoise(game, o.fading(noise)) if noise > 0 else game
 
 

@@ -51,6 +51,10 @@ class Plan:
     clip: float | None = None
     precision: str = "fp32"
 
+    def __post_init__(self) -> None:
+        for objective, _ in self.stages:
+            objective.remember(self.model)
+
 
 class Order:
     """Which examples the t-th draw holds: epoch after epoch, each a permutation of its own from (seed, epoch)."""

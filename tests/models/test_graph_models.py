@@ -191,7 +191,7 @@ def test_reinforce_by_hand(baseline: str) -> None:
 
 
 def test_games_that_look_at_real_data_pay_nobody() -> None:
-    with pytest.raises(UsageError, match="minimax, non-saturating, least-squares, wasserstein, hinge$"):
+    with pytest.raises(UsageError, match="minimax, non-saturating, least-squares, wasserstein, hinge, forward-kl"):
         o.reinforce("relativistic")
     with pytest.raises(UsageError, match="none, mean"):
         o.reinforce(baseline="median")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from amalgan.errors import UsageError
 from amalgan.models import likelihoods as l
-from amalgan.models.posteriors import GaussianPosterior, PointPosterior
+from amalgan.models.posteriors import DeltaPosterior, GaussianPosterior, PointPosterior, largest_log_variance
 
 SOURCE = torch.Generator().manual_seed(0)
 RAW = 3 * torch.randn(4, 2, 3, 3, generator=SOURCE)
@@ -205,3 +205,51 @@ def test_a_point_posterior_is_its_mean() -> None:
     point = PointPosterior(torch.randn(2, 3))
     assert torch.equal(point.sample(torch.randn(2, 3)), point.mean)
     assert not hasattr(point, "kl") and not hasattr(point, "log_prob")
+
+
+# Posteriors whose KL has a floor
+
+
+@pytest.mark.parametrize("delta, dimensions", [(0.01, 1), (0.5, 1), (3.0, 4), (60.0, 10)])
+def test_the_least_kl_over_all_raw_codes_is_delta(delta: float, dimensions: int) -> None:
+    """On a grid from the narrowest posterior to rounding: delta itself where mu = 0 and raw is large, nowhere less."""
+    family = DeltaPosterior(delta)
+    mean, free = torch.meshgrid(torch.linspace(-2, 2, 41), torch.linspace(-30, 40, 701), indexing="ij")
+    raw = torch.stack([mean.flatten(), free.flatten()], 1).repeat_interleave(dimensions, 1)
+    kl = family(raw).kl().sum(1)
+    least = int(kl.argmin())
+    assert kl[least].item() == pytest.approx(delta, rel=1e-3)  # of 1 - s + log s seven digits are lost at s near 1
+    assert raw[least, 0].abs() < 1e-6 and raw[least, -1] > 10
+    closed = [(s - 1 - math.log(s)) / 2 for s in [math.exp(largest_log_variance(delta / dimensions))]]
+    assert closed == [pytest.approx(delta / dimensions, rel=1e-9)] and largest_log_variance(delta / dimensions) < 0
+
+
+def test_no_raw_code_is_without_a_slope() -> None:
+    raw = torch.tensor([[0.3, -0.2, 4.0, -4.0]], requires_grad=True)
+    (slope,) = torch.autograd.grad(DeltaPosterior(2.0)(raw).kl().sum(), raw)
+    assert (slope != 0).all() and torch.isfinite(slope).all()
+    assert torch.allclose(slope[:, :2], raw[:, :2])  # d KL / d mu = mu, as of any Gaussian
+    wild = DeltaPosterior(2.0)(torch.tensor([[0.0, 0.0, 1e5, -1e5]]))
+    assert torch.isfinite(wild.kl()).all() and wild.kl().sum() >= 2.0
+
+
+def test_a_delta_posterior_is_a_gaussian_with_its_confined_variance() -> None:
+    raw = torch.randn(5, 6, generator=SOURCE)
+    ours = DeltaPosterior(2.0)(raw)
+    sigma = torch.exp((largest_log_variance(2.0 / 3) - torch.nn.functional.softplus(-raw[:, 3:])) / 2)
+    theirs = d.Normal(raw[:, :3], sigma)
+    z = torch.randn(7, 5, 3)
+    assert torch.allclose(ours.log_prob(z), theirs.log_prob(z).sum(-1), atol=1e-3, rtol=1e-4)
+    assert torch.allclose(ours.kl(), d.kl_divergence(theirs, d.Normal(0.0, 1.0)), atol=1e-5)
+    assert torch.allclose(ours.sample(z), raw[:, :3] + sigma * z)
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, math.inf])
+def test_delta_is_a_positive_number(delta: float) -> None:
+    with pytest.raises(UsageError, match="> 0"):
+        DeltaPosterior(delta)
+
+
+def test_delta_is_no_more_than_the_narrowest_posterior_costs() -> None:
+    with pytest.raises(UsageError, match=r"at most 6\.5"):
+        DeltaPosterior(14.0)(torch.zeros(1, 4))

@@ -88,7 +88,8 @@ def latent_model() -> LatentModel:
 def test_historical_averaging_by_hand(network: str, player: str) -> None:
     """theta = 1, 3, 5 everywhere has the means 1, 2, 3: squares 0, 1, 4 of n weights, slopes 2 (theta - mean)."""
     model = latent_model()
-    term = o.HistoricalAveraging(model, 0.5, network)
+    term = o.HistoricalAveraging(0.5, network)
+    term.remember(model)
     weights = model.networks[network]
     n = sum(weight.numel() for weight in weights)
     other = "generator" if player == "discriminator" else "discriminator"
@@ -109,7 +110,7 @@ def test_historical_averaging_by_hand(network: str, player: str) -> None:
 
 def test_a_network_that_is_not_there_has_no_history() -> None:
     with pytest.raises(UsageError, match="decoder, discriminator"):
-        o.HistoricalAveraging(latent_model(), network="encoder")
+        o.HistoricalAveraging(network="encoder").remember(latent_model())
 
 
 # Unrolling

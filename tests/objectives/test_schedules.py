@@ -37,6 +37,13 @@ def test_warm_up() -> None:
     assert o.warm_up(share=0)(0.0) == 1.0
 
 
+def test_a_warm_up_may_begin_late() -> None:
+    rise = o.warm_up(3.0, share=0.25, start=1.0, begin=0.5)
+    assert [rise(p) for p in (0.0, 0.49, 0.5, 0.625, 0.75, 1.0)] == [1.0, 1.0, 1.0, 2.0, 3.0, 3.0]
+    step = o.warm_up(2.0, share=0.0, begin=0.5)
+    assert [step(p) for p in (0.0, 0.49, 0.5, 1.0)] == [0.0, 0.0, 2.0, 2.0]
+
+
 def test_cyclic() -> None:
     wave = o.cyclic(2.0, cycles=4, share=0.5)
     assert wave(0.0) == 0.0
@@ -54,7 +61,7 @@ def test_decay() -> None:
 
 @given(st.floats(0, 1), st.floats(0, 10), st.integers(1, 9), st.floats(0.05, 1))
 def test_schedules_stay_within_their_ends(progress: float, to: float, cycles: int, share: float) -> None:
-    for schedule in (o.warm_up(to, share), o.cyclic(to, cycles, share), o.decay(to)):
+    for schedule in (o.warm_up(to, share), o.warm_up(to, share, begin=0.3), o.cyclic(to, cycles, share), o.decay(to)):
         assert -1e-9 <= schedule(progress) <= to + 1e-9
 
 

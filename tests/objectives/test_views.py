@@ -201,8 +201,6 @@ def test_two_processes_augment_the_halves_of_what_one_does() -> None:
 def test_points_and_unknown_operations_are_refused() -> None:
     with pytest.raises(UsageError, match="instance noise"):
         seen(o.Augmented(o.gan()), torch.zeros(3, 2))
-    with pytest.raises(UsageError, match="instance noise"):
-        o.Adaptive(o.gan(), model(Spec("points", (2,))))
     with pytest.raises(UsageError, match="colour"):
         o.Augmented(o.gan(), operations=("rotation",))
     with pytest.raises(UsageError, match="colour"):
@@ -210,14 +208,14 @@ def test_points_and_unknown_operations_are_refused() -> None:
     with pytest.raises(UsageError, match="probability"):
         o.Augmented(o.gan(), 1.5)
     with pytest.raises(UsageError, match="target"):
-        o.Adaptive(o.gan(), model(), target=1.0)
+        o.Adaptive(o.gan(), target=1.0)
 
 
 # The adaptive kind
 
 
-def model(spec: Spec | None = None) -> LatentModel:
-    return LatentModel(spec or Spec("images", (1, 8, 8)), 1, Gaussian(), nn.Linear(1, 64), discriminator=Looks())
+def model() -> LatentModel:
+    return LatentModel(Spec("images", (1, 8, 8)), 1, Gaussian(), nn.Linear(1, 64), discriminator=Looks())
 
 
 def shown(term: o.Objective, of: LatentModel, level: Tensor, player: str = "discriminator", **more: Any) -> float:
@@ -230,7 +228,8 @@ def shown(term: o.Objective, of: LatentModel, level: Tensor, player: str = "disc
 
 def test_p_rises_while_verdicts_are_certain_and_falls_after() -> None:
     of = model()
-    term = o.Adaptive(o.gan("hinge"), of, examples=100, operations=("flip",))
+    term = o.Adaptive(o.gan("hinge"), examples=100, operations=("flip",))
+    term.remember(of)
     sure, unsure = torch.ones(10), torch.tensor([1.0] * 7 + [-1.0] * 3)  # mean signs 1 and 0.4
     assert [shown(term, of, sure) for _ in range(3)] == pytest.approx([0.1, 0.2, 0.3])
     assert shown(term, of, sure, "generator") == pytest.approx(0.3)  # p moves on the discriminator's turn alone
@@ -243,7 +242,8 @@ def test_p_rises_while_verdicts_are_certain_and_falls_after() -> None:
 def test_processes_move_p_alike_by_the_verdicts_of_all() -> None:
     """Ours alone are certain; those of all are not. Both halves of the batch have been shown."""
     of = model()
-    term = o.Adaptive(o.gan("hinge"), of, examples=100, operations=("flip",))
+    term = o.Adaptive(o.gan("hinge"), examples=100, operations=("flip",))
+    term.remember(of)
     of.augmentation.fill_(0.5)
     draw: Any = SimpleNamespace(
         model=of, noise=Noise(0, 0, 0, 2), x=torch.ones(5, 1, 8, 8), fake=torch.zeros(5, 1, 8, 8)
@@ -254,5 +254,5 @@ def test_processes_move_p_alike_by_the_verdicts_of_all() -> None:
 
 def test_p_is_saved_with_the_model() -> None:
     of = model()
-    o.Adaptive(o.gan(), of)
+    (o.vae() + 0.1 * o.Adaptive(o.gan())).remember(of)
     assert of.state_dict()["augmentation"] == 0.0

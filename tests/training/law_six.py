@@ -16,9 +16,11 @@ import torch
 from remedies import REMEDIES
 from safetensors.torch import save_file
 
+from amalgan import objectives as o
 from amalgan import recipes
 from amalgan.data import Spec, graphs
 from amalgan.data.core import Split
+from amalgan.objectives import Objective
 from amalgan.training import Plan, Trainer, distributed
 
 STEPS = 10
@@ -46,6 +48,13 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "rgan": ("rgan", {"game": "non-saturating", "gradient_penalty": 1.0, "r1": 0.0}),
     "timegan": ("timegan", {"embedding": 0.3, "supervision": 0.2, "rest": 0.5}),
     **{name: ("gan", {"game": "non-saturating", "lr": 1e-2}) for name in REMEDIES},
+    "capacity": ("vae", {"lr": 1e-2}),
+    "balanced": ("vaegan", {"game": "non-saturating", "r1": 0.0, "r2": 0.0}),
+}
+# terms that no recipe has: the recipe's networks, and these to train them by
+TERMS: dict[str, Objective] = {
+    "capacity": o.Reconstruction() + 5 * o.Capacity(o.warm_up(0.1, share=0.5)),
+    "balanced": o.vae() + o.Balanced(o.gan("non-saturating", ("reconstruction", "fake")), share=0.3, every=3),
 }
 
 
@@ -55,7 +64,8 @@ def plan(name: str) -> Plan:
     known = recipes.parameters(recipe)
     small = {name: value for name, value in {"latent": 3, "width": 4, "batch": 8}.items() if name in known}
     made = recipes.plan(recipe, SPECS[kind(name)], {**small, **arguments})
-    return REMEDIES.get(name, replace)(replace(made, precision="fp32"))
+    made = replace(made, precision="fp32", stages=[(TERMS[name], 1.0)] if name in TERMS else made.stages)
+    return REMEDIES.get(name, replace)(made)
 
 
 def kind(name: str) -> str:

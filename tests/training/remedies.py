@@ -16,9 +16,9 @@ from amalgan.training import Plan
 # leaves biases without a gradient, and Adam turns rounding into steps there.
 
 
-def with_term(make: Callable[[LatentModel], o.Objective]) -> Callable[[Plan], Plan]:
+def with_term(objective: o.Objective) -> Callable[[Plan], Plan]:
     """The plan with another objective."""
-    return lambda plan: replace(plan, stages=[(make(plan.model), 1.0)])
+    return lambda plan: replace(plan, stages=[(objective, 1.0)])
 
 
 def with_discriminator(make: Callable[[LatentModel], object]) -> Callable[[Plan], Plan]:
@@ -31,22 +31,13 @@ def with_discriminator(make: Callable[[LatentModel], object]) -> Callable[[Plan]
     return changed
 
 
-def adaptive(model: LatentModel) -> o.Objective:
-    return o.Adaptive(o.gan("non-saturating") + o.ZeroCentred(), model, target=0.1, examples=64)
-
-
-def history(model: LatentModel) -> o.Objective:
-    both = [o.HistoricalAveraging(model, 0.3, network) for network in ("decoder", "discriminator")]
-    return o.gan("hinge") + both[0] + both[1]
-
-
 REMEDIES: dict[str, Callable[[Plan], Plan]] = {
-    "adaptive": with_term(adaptive),
-    "augmented": with_term(lambda model: o.Augmented(o.gan("non-saturating"), o.decay(1.0, 0.2))),
-    "history": with_term(history),
-    "matching": with_term(lambda model: o.FeatureMatching() + o.judge(o.smoothed())),
-    "unrolled": with_term(lambda model: o.Unrolled(o.gan("non-saturating") + o.ZeroCentred(0.1), k=2, lr=0.1)),
-    "best": with_term(lambda model: o.gan("non-saturating", best=o.decay(1.0, 0.3)) + o.OneCentred(one_sided=True)),
+    "adaptive": with_term(o.Adaptive(o.gan("non-saturating") + o.ZeroCentred(), target=0.1, examples=64)),
+    "augmented": with_term(o.Augmented(o.gan("non-saturating"), o.decay(1.0, 0.2))),
+    "history": with_term(o.gan("hinge") + o.HistoricalAveraging(0.3) + o.HistoricalAveraging(0.3, "discriminator")),
+    "matching": with_term(o.FeatureMatching() + o.judge(o.smoothed())),
+    "unrolled": with_term(o.Unrolled(o.gan("non-saturating") + o.ZeroCentred(0.1), k=2, lr=0.1)),
+    "best": with_term(o.gan("non-saturating", best=o.decay(1.0, 0.3)) + o.OneCentred(one_sided=True)),
     "spectral": with_discriminator(lambda model: spectral(model.discriminator)),
     "deviation": with_discriminator(lambda model: MinibatchDeviation(model.discriminator)),
     "packed": with_discriminator(lambda model: Packed(lambda s: images.Discriminator(s, 4), model.spec.shape, 2)),
