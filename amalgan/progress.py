@@ -120,10 +120,9 @@ def print_diagnosis(diagnosis: Any, run: Any) -> None:
             "  " + ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items()), markup=False
         )
         if finding.trace:
-            values = [value for _, value in finding.trace]
-            console.print(
-                f"  {sparkline(values)}  {finding.shows}, {number(values[0])} to {number(values[-1])}", markup=False
-            )
+            values = finding.trace.values
+            about = f"{finding.trace.shows}, {number(values[0])} to {number(values[-1])}"
+            console.print(f"  {sparkline(values)}  {about}", markup=False)
         for remedy in finding.remedies:
             console.print(f"  instead: {remedy}", markup=False)
     console.print(diagnosis.progress, markup=False)

@@ -327,14 +327,14 @@ def _finding(finding: Finding, lines: Sequence[dict[str, Any]], colour: str) -> 
     examples = {line["step"]: line["examples"] for line in lines}
     evidence = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in finding.evidence.items())
     remedies = "".join(f"<li>{escape(str(remedy))}</li>" for remedy in finding.remedies)
-    points = [(float(examples[step]), value) for step, value in finding.trace if step in examples]
+    points = [(float(examples[step]), value) for step, value in finding.trace.looks if step in examples]
     drawn = (
-        curves([(colour, points, True)], lines[-1]["examples"], finding.shows, "examples seen")
+        curves([(colour, points, True)], lines[-1]["examples"], finding.trace.shows, "examples seen")
         if len(points) > 1
         else ""
     )
     about = f"{finding.severity}, {finding.confidence:.0%} of the looks agree; {evidence}"
-    plot = f"<figure><figcaption><b>{escape(finding.shows)}</b></figcaption>{drawn}</figure>" if drawn else ""
+    plot = f"<figure><figcaption><b>{escape(finding.trace.shows)}</b></figcaption>{drawn}</figure>" if drawn else ""
     return (
         f"<p><b>{escape(finding.name[:1].upper() + finding.name[1:])}.</b> {escape(finding.sentence)} <i>{escape(about)}</i></p>"
         f'<ul>{remedies}</ul><div class="charts">{plot}</div>'

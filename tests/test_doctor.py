@@ -13,8 +13,7 @@ from amalgan import recipes, runs
 from amalgan.cli import run as cli
 from amalgan.data import Spec
 from amalgan.data.core import Data, Split
-from amalgan.doctor import History, diagnose, examine
-from amalgan.doctor.checks import CHECKS
+from amalgan.doctor import CHECKS, History, diagnose, examine
 from amalgan.doctor.findings import Remedy
 from amalgan.doctor.probe import Likeness, Probe, about, beside
 from amalgan.errors import UsageError
@@ -41,7 +40,7 @@ CODED: dict[str, Any] = {
         "cosines": {},
     },
 }
-ARGUMENTS = {"lr": 4e-4, "r1": 1.0, "r2": 1.0, "game": "relativistic", "latent": 64, "batch": 64}
+ARGUMENTS = {"lr": 4e-4, "r1": 1.0, "r2": 1.0, "game": "relativistic", "latent": 64, "batch": 64, "augment": "none"}
 HYBRID = {**ARGUMENTS, "beta": 1.0, "lam": 0.125, "variance": 0.02, "free_bits": 0.0, "latent": 3}
 LOOKS = 8
 
@@ -106,7 +105,7 @@ def test_a_planted_fault_is_named_first(name: str) -> None:
     assert [finding.name for finding in findings] == [name]
     finding = findings[0]
     assert 0 < finding.confidence <= 1 and finding.evidence and finding.remedies
-    assert all(remedy.flags.keys() <= {*arguments, "clip", "critic_steps"} for remedy in finding.remedies)
+    assert all(remedy.flags.keys() <= {*arguments, "clip"} for remedy in finding.remedies)
     json.dumps(finding.to_json())
 
 

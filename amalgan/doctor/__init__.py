@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
 
-from amalgan.doctor.checks import diagnose
-from amalgan.doctor.findings import FAILS, HURTS, Finding, History, Remedy
+from amalgan.doctor import codes, examples, games, steps
+from amalgan.doctor.findings import FAILS, HURTS, SEVERITIES, Finding, History, Remedy, Signal
 from amalgan.errors import UsageError
 from amalgan.metrics.divergence import Divergence
 
-__all__ = ["Diagnosis", "Divergence", "Finding", "History", "Remedy", "diagnose", "divergence", "examine"]
+__all__ = ["Diagnosis", "Divergence", "Finding", "History", "Remedy", "Signal", "diagnose", "divergence", "examine"]
 
+# What can go wrong, one function each: a history in, a finding or None out. Thresholds are those that tell planted faults
+# from healthy runs (docs/doctor.md has the table); none is a law of nature. A check asks for several looks that agree, and
+# forgives the start, where every model is bad.
+CHECKS: tuple[Callable[[History], Finding | None], ...] = (
+    *(steps.diverged, steps.exploding, steps.fast_steps, steps.slow_steps, steps.small_batch),
+    *(games.mode_collapse, games.strong_discriminator, games.blind_discriminator, games.overfitted_discriminator),
+    *(games.oscillation, games.batch_norm_mixing, games.ignored_labels),
+    *(codes.posterior_collapse, codes.swamped, codes.prior_hole, codes.blur, codes.dead_units),
+    *(examples.broken_examples, examples.wrong_range, examples.duplicates, examples.memorisation),
+    *(examples.overfitting, examples.few_examples),
+)
 WINDOW = 8  # looks that are compared with as many before them
 
 # What a run gets better at: group, signal, and whether higher is better
@@ -51,6 +62,13 @@ class Diagnosis:
         return {"healthy": self.healthy, "progress": self.progress, "looks": self.looks, "findings": found}
 
 
+def diagnose(run: History) -> list[Finding]:
+    """All findings, the gravest and surest first, with the remedies that would change something."""
+    now = run.arguments | {"clip": run.record.get("clip")}
+    found = [finding.helpful(now) for check in CHECKS if (finding := check(run)) is not None]
+    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), -finding.confidence))
+
+
 def examine(run: History) -> Diagnosis:
     """Findings and progress of a history."""
     looks = sum("signals" in line for line in run.lines)
@@ -80,16 +98,16 @@ def progress(run: History) -> str:
     asked: list[str] = []
     for group, name, higher in AIMS:
         signal = run.of(group, name)
-        if len(signal) < 2 * WINDOW:
+        if len(signal.looks) < 2 * WINDOW:
             continue
         asked.append(name)
-        values = [value if higher else -value for _, value in signal]
+        values = [value if higher else -value for value in signal.values]
         before, now = values[-2 * WINDOW : -WINDOW], values[-WINDOW:]
         if fmean(now) - fmean(before) > 2 * _error(before, now):
             return f"still improving: {name} went from {abs(fmean(before)):.3g} to {abs(fmean(now)):.3g}"
     if not asked:
         return f"too early to say whether it improves: {2 * WINDOW} looks are needed"
-    since = run.of(*next(aim[:2] for aim in AIMS if aim[1] in asked))[-WINDOW][0]
+    since = run.of(*next(aim[:2] for aim in AIMS if aim[1] in asked)).looks[-WINDOW][0]
     return f"no longer improving: {', '.join(asked)} stayed within their noise since step {since}; more steps would not help"
 
 

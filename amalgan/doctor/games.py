@@ -1,0 +1,195 @@
+"""What can go wrong between two players."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from amalgan.doctor.findings import FAILS, HURTS, Finding, History, Remedy, Signal, rounded, times
+from amalgan.doctor.steps import fast_steps
+
+
+def mode_collapse(run: History) -> Finding | None:
+    """All samples are alike, or whole parts of the data never come."""
+    diversity = run.of("samples", "diversity", "distance between samples over that between examples")
+    missing = run.of("samples", "missing", "share of the data where no sample falls")
+    if run.of("code", "use") or not diversity:  # samples of a code are a matter of its prior
+        return None
+    evidence = {name: run.of("samples", name).now for name in ("diversity", "missing", "duplicates")}
+    if diversity.stays(below=0.35):
+        return Finding(
+            "mode collapse",
+            FAILS,
+            f"Samples are all alike: they differ by {diversity.now:.0%} of what examples do.",
+            evidence,
+            _against_collapse(run),
+            diversity.share(below=0.35),
+            diversity,
+        )
+    if missing.stays(above=0.2) and missing.now > 0.8 * missing.values[-3]:  # what is still coming back is no collapse
+        return Finding(
+            "missing modes",
+            HURTS,
+            f"{missing.now:.0%} of the data lie where no sample ever falls.",
+            evidence,
+            _against_collapse(run),
+            missing.share(above=0.2),
+            missing,
+        )
+    return None
+
+
+def _against_collapse(run: History) -> tuple[Remedy, ...]:
+    game = {"game": "relativistic", **times(run, 1.0, "r1", "r2", least=1.0)}
+    remedies = [
+        Remedy(game, "a game that judges samples against data, with slope penalties: it leaves no mode uncovered"),
+        Remedy(times(run, 0.3, "lr"), "the generator cannot jump to one answer"),
+    ]
+    if int(run.arguments.get("latent", 64)) < 8:
+        remedies.insert(0, Remedy({"latent": 64}, "a short code bends too little to reach everything"))
+    return tuple(remedies)
+
+
+def strong_discriminator(run: History) -> Finding | None:
+    """The discriminator wins every time, by so much that its slope teaches nothing."""
+    separation = run.of("verdicts", "separation")
+    gap = run.of("verdicts", "real").less(run.of("verdicts", "fake"), "D(data) - D(sample), nats")
+    if not (separation.stays(above=0.95) and gap.stays(above=4)) or fast_steps(run):
+        return None
+    return Finding(
+        "the discriminator wins",
+        FAILS,
+        f"It tells {separation.now:.0%} of samples from data, by {gap.now:.1f} nats: next to no gradient is left for "
+        "the generator.",
+        {"separation": separation.now, "gap_nats": gap.now},
+        (
+            Remedy(_steeper(run), "a steeper slope is dearer, so verdicts stay gentle", resumes=True),
+            Remedy({"noise": 0.2}, "data and samples overlap, until they do by themselves"),
+        ),
+        gap.share(above=4),
+        gap,
+    )
+
+
+def blind_discriminator(run: History) -> Finding | None:
+    """The discriminator cannot tell, though anyone could: mostly because a penalty silences it."""
+    separation, coverage = run.of("verdicts", "separation", "P(D(data) > D(sample))"), run.of("samples", "coverage")
+    gradients, empty = run.gradients(), Signal()
+    slope, game = (
+        gradients.get(("discriminator", term, "discriminator"), empty) for term in ("slope", "discriminator")
+    )
+    loud = slope.over(game, "gradient of the penalty over that of the game")
+    silenced = loud.stays(above=30)
+    # wide verdicts that are wrong are no blindness
+    guesses = separation.stays(below=0.6) and run.of("verdicts", "within").stays(below=1)
+    if not coverage.stays(below=0.5) or not (silenced or guesses):
+        return None
+    why = (
+        f"its penalty pulls {loud.now:.0f} times as hard as its game"
+        if silenced
+        else f"right {separation.now:.0%} of times"
+    )
+    return Finding(
+        "the discriminator is blind",
+        FAILS,
+        f"It hardly tells data from samples ({why}), though samples reach {coverage.now:.0%} of the data.",
+        {"separation": separation.now, "coverage": coverage.now} | ({"penalty_over_game": loud.now} if loud else {}),
+        (
+            Remedy(_gentler(run, loud.now / 4 if silenced else 10.0), "a cheaper slope lets it speak up", resumes=True),
+            Remedy({"critic_steps": 2}, "it gets two turns for each of the generator's"),
+        ),
+        loud.share(above=30) if silenced else separation.share(below=0.6),
+        loud if silenced else separation,
+    )
+
+
+def overfitted_discriminator(run: History) -> Finding | None:
+    """The discriminator knows its examples by heart."""
+    memory = run.of("verdicts", "memory", "P(D(train) > D(held out))")
+    if not memory.stays(above=0.65):
+        return None
+    augment = Remedy({"augment": "fixed"}, "what it sees is never twice the same", resumes=True)
+    return Finding(
+        "the discriminator overfits",
+        HURTS,
+        f"It likes {memory.now:.0%} of training examples better than held-out ones: it tells them by heart, not by kind.",
+        {"memory": memory.now},
+        (
+            Remedy(times(run, 10.0, "r1", "r2", least=1.0), "a gentler slope cannot single examples out", resumes=True),
+            *([augment] if run.record["spec"]["modality"] == "images" else []),
+            Remedy({}, "give it more data, or stop where the samples are best"),
+        ),
+        memory.share(above=0.65),
+        memory,
+    )
+
+
+def oscillation(run: History) -> Finding | None:
+    """Players chase each other: a sample lies here now, there then."""
+    places = run.vectors("samples", "at")
+    ways = ((step, _rms(now, before)) for (_, before), (step, now) in zip(places, places[1:]))
+    moved = Signal(tuple(ways), "way of a sample between looks, in widths of the data")
+    late = moved.values[-5:]
+    # what moves less and less is still on its way
+    if not moved.stays(above=0.18, looks=5) or fmean(late[-2:]) < 0.5 * fmean(late[:2]):
+        return None
+    return Finding(
+        "oscillation",
+        HURTS,
+        f"From look to look a sample moves by {moved.now:.0%} of the data's width, and no less than before.",
+        {"moved": moved.now},
+        (
+            Remedy(_steeper(run), "penalties on the slope damp the chase"),
+            Remedy(times(run, 0.3, "lr"), "smaller steps overshoot less"),
+        ),
+        moved.share(above=0.18),
+        moved,
+    )
+
+
+def batch_norm_mixing(run: History) -> Finding | None:
+    """The discriminator knows data from samples by the statistics of the batch that they come in."""
+    alone, mixed = run.of("verdicts", "alone"), run.of("verdicts", "mixed")
+    owed = alone.less(mixed, "separation owed to the batch")
+    if not owed.stays(above=0.2):
+        return None
+    return Finding(
+        "batch norm mixes examples",
+        HURTS,
+        f"Judged in batches of their own, samples are told from data {owed.now:.0%} more often than in one: by the batch.",
+        {"alone": alone.now, "mixed": mixed.now},
+        (Remedy({}, "a discriminator without batch norm: spectral or no normalisation"),),
+        owed.share(above=0.2),
+        owed,
+    )
+
+
+def ignored_labels(run: History) -> Finding | None:
+    """The label changes nothing."""
+    use = run.of("labels", "use", "change of a sample by the label over that by the noise")
+    if not use.stays(below=0.02):
+        return None
+    return Finding(
+        "labels are ignored",
+        FAILS,
+        f"Another label changes a sample by {use.now:.1%} of what other noise does.",
+        {"use": use.now},
+        (Remedy({}, "tell the discriminator the labels, too, and see that they are not shuffled"),),
+        use.share(below=0.02),
+        use,
+    )
+
+
+def _steeper(run: History) -> dict[str, float]:
+    """Ten times the slope penalties; at least 1."""
+    return times(run, 10.0, "r1", "r2", least=1.0)
+
+
+def _gentler(run: History, factor: float) -> dict[str, float]:
+    """Every slope penalty of a run that many times weaker."""
+    names = [name for name in ("r1", "r2", "gradient_penalty") if float(run.arguments.get(name, 0)) > 0]
+    return {name: rounded(float(run.arguments[name]) / factor) for name in names}
+
+
+def _rms(a: list[float], b: list[float]) -> float:
+    return math.sqrt(fmean((p - q) ** 2 for p, q in zip(a, b)))
