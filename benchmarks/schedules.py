@@ -16,8 +16,10 @@
     importance-weighted    the bound with several samples                                   (Burda et al. 2016)
 
 Networks, step sizes, batches and budgets are the same. Judged by the likelihood under N(0, I), whatever was trained on,
-and by the dimensions whose mean depends on x. Settings were chosen on the validation split with seed 100; the table
-reports seeds 0 to 2 on the test set.
+and by the dimensions whose mean depends on x. The table reports seeds
+0 to 2 on the test set. Settings are from the validation split with seed 100: for warm-up, capacity, free bits and delta
+the better of two values with the deep decoder, while the other rows have the one value that was tried. So the rows are
+not tuned alike, and one seed does not tell values apart that differ by a few tenths of a nat.
 
     python -m benchmarks.schedules                   # stopped, it goes on with the next run
     python -m benchmarks.schedules --explore free-bits-deep seed=101 free_bits=0.1
@@ -59,14 +61,16 @@ DECODERS: dict[str, dict[str, Any]] = {
 COMMON = {"latent": 20, "epochs": 6, "lr": 1e-3, "batch": 100}
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "warm-up": {"share": 0.5},
+    "warm-up": {"share": 0.9},
     "cyclic": {"cycles": 4},
-    "capacity": {"gamma": 1.0, "to": 25.0, "share": 0.5},
+    "capacity": {"gamma": 1.0, "to": 15.0, "share": 0.5},
     "free-bits": {"free_bits": 0.5},
-    "delta": {"delta": 5.0},
+    "delta": {"delta": 2.0},
     "beta-0.5": {},
     "importance-weighted": {"samples": 5},
 }
+# with gamma 1 and a C that the KL exceeds anyway, |KL - C| is the KL but for a constant: the shallow decoder's reaches 21
+EXCEPTIONS: dict[str, dict[str, Any]] = {"capacity-shallow": {"to": 25.0}}
 OBJECTIVES: dict[str, Callable[[Job], Objective]] = {
     "plain": lambda job: vae(),
     "warm-up": lambda job: vae(warm_up(share=job["share"])),
@@ -162,7 +166,7 @@ def do(job: Job) -> dict[str, Any]:
 
 def job(row: str, seed: int, split: str = "test", k: int = K, n: int = N, **more: Any) -> Job:
     method, _, decoder = row.rpartition("-")
-    settings = {**COMMON, **DECODERS[decoder], **SETTINGS[method]}
+    settings = {**COMMON, **DECODERS[decoder], **SETTINGS[method], **EXCEPTIONS.get(row, {})}
     return {"row": row, "method": method, "seed": seed, "split": split, "k": k, "n": n, **settings, **more}
 
 
@@ -172,13 +176,13 @@ ROWS = [f"{method}-{decoder}" for decoder in DECODERS for method in SETTINGS]
 
 def rows(row: str, jobs: list[Job], results: list[dict[str, Any]], ceiling: float) -> Iterator[Row]:
     """One row a metric, the mean over seeds with its t-interval."""
-    method = row.rpartition("-")[0]
-    own = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in SETTINGS[method].items())
     first = jobs[0]
+    own = "".join(f", {name.replace('_', ' ')} {first[name]:g}" for name in SETTINGS[first["method"]])
     note = (
         f"{'a masked autoencoder beside ' if first['units'] else ''}a decoder of {first['depth']} hidden layers; "
-        f"{first['epochs']} epochs{own}; test set, {first['k']} importance samples, p(z) = N(0, I), binarised once; settings chosen on the validation split, "
-        "seed 100; ceiling: independent pixels"
+        f"{first['epochs']} epochs{own}; test set, {first['k']} importance samples, "
+        "p(z) = N(0, I), binarised once; settings from the validation split, seed 100, of two values for warm-up, capacity, "
+        "free bits and delta, of one for the others; ceiling: independent pixels"
     )
     for metric, (unit, better) in METRICS.items():
         found = seed_interval([result[metric] for result in results])

@@ -120,7 +120,8 @@ class Capacity(Objective):
 
         Reconstruction() + 30 * Capacity(warm_up(25, share=0.8)) + 0 * KL()        the last only to see the KL itself
 
-    Below C the encoder is pushed to say more, above it less; as C rises dimensions come in one after the other.
+    Below C the encoder is pushed to say more, above it less; as C rises dimensions come in one after the other. At weight
+    1 and a C that the KL exceeds anyway this is the ELBO but for a constant: what is to hold the KL down needs more.
 
     Arguments:
         to: C, nats per example, a number >= 0 or a schedule.

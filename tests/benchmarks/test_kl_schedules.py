@@ -32,6 +32,22 @@ def test_what_it_says_is_a_density() -> None:
     assert float(whole.logsumexp(0)) == pytest.approx(float(others), abs=1e-3)
 
 
+def test_a_row_says_the_settings_of_its_own_runs() -> None:
+    for row, said in (("capacity-shallow", "to 25"), ("capacity-deep", "to 15"), ("free-bits-deep", "free bits 0.5")):
+        jobs = [schedules.job(row, seed) for seed in (0, 1)]
+        runs = [{"nll": nll, "active_units": 3, "cpu_seconds": 2.0, "date": "2031-12-24"} for nll in (99.0, 101.0)]
+        nll, units = schedules.rows(row, jobs, runs, 206.0)
+        assert (nll.key, nll.value, nll.seeds, nll.n, nll.ceiling) == (
+            ("kl-schedules", row, "nll"),
+            100,
+            2,
+            10_000,
+            206,
+        )
+        assert (units.metric, units.value, units.ceiling) == ("active_units", 3, None)
+        assert said in nll.note and "100 importance samples" in nll.note
+
+
 @pytest.mark.parametrize("row", schedules.ROWS)
 def test_every_row_has_its_objective_and_networks(row: str) -> None:
     job = schedules.job(row, 100)
