@@ -61,9 +61,11 @@ results-control: $(VENV)/.dev
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
 
-# Which divergence drops modes: about four CPU-minutes, one process.
+# Which divergence drops modes, what KL schedules do, whether the doctor is right: about five CPU-hours, two processes.
 results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.divergences
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.schedules
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.doctor
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed

@@ -78,6 +78,20 @@ def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - half, mean + half, m)
 
 
+def share(successes: int, of: int, confidence: float = 0.95) -> Interval:
+    """A share and its interval (Wilson 1927): (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
+
+    Raises:
+        UsageError: a share of nothing, or of fewer than there are successes.
+    """
+    if not 0 <= successes <= of or of < 1:
+        raise UsageError("the interval of a share", f"{successes} of {of}", "count successes among one trial or more")
+    p, z = successes / of, t_quantile(10_000, confidence)
+    middle, reach = p + z**2 / (2 * of), z * math.sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
+    low, high = ((middle + side * reach) / (1 + z**2 / of) for side in (-1, 1))
+    return Interval(p, min(p, max(0.0, low)), max(p, min(1.0, high)), of)
+
+
 def difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
     """The t-interval of the paired differences a_i - b_i, where a_i and b_i share the seed i."""
     if len(a) != len(b):

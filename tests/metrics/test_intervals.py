@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats  # comes with scikit-learn, the oracle of these tests
 
 from amalgan.errors import UsageError
-from amalgan.metrics.intervals import bootstrap, clearly_better, difference, seed_interval, t_probability, t_quantile
+from amalgan.metrics.intervals import (
+    bootstrap,
+    clearly_better,
+    difference,
+    seed_interval,
+    share,
+    t_probability,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 7, 9, 10, 29, 30, 100, 1001])
@@ -70,3 +78,13 @@ def test_bootstrap_of_a_mean_is_the_normal_interval() -> None:
     assert found.half_width == pytest.approx(half, rel=0.15)
     assert bootstrap(items, seed=3) == found and bootstrap(items, seed=4) != found
     assert bootstrap(torch.full((5,), 2.0)).low == 2.0
+
+
+def test_shares_have_wilson_intervals() -> None:
+    """Of 10 trials 1, 9 and none: Brown, Cai and DasGupta 2001 give [0.018, 0.404] for 1 of 10."""
+    one, nine, none = share(1, 10), share(9, 10), share(0, 10)
+    assert (one.low, one.high) == pytest.approx((0.0179, 0.4042), abs=1e-3)
+    assert (nine.low, nine.high) == pytest.approx((1 - one.high, 1 - one.low))
+    assert none.value == none.low == 0 and none.high == pytest.approx(0.2775, abs=1e-3)
+    with pytest.raises(UsageError, match="11 of 10"):
+        share(11, 10)
