@@ -9,6 +9,7 @@
     training/conv-vae-same-modules    the same with the rival's very modules on both sides
     training/dcgan       a textbook loop: fp32, Adam as it comes, real and fake in passes of their own, nothing frozen
     overhead/conv-32     our trainer against a loop written out for the very same arithmetic
+    overhead/looks       what the doctor's looks take of training time, for vae and vaegan at 3 x 32 x 32
 
 Ratios are of CPU time for the same steps. The two sides take turns in one process, a round each, so that whatever else
 the machine does falls on both; the figure is the median over rounds of the round's ratio, its interval the 95 %
@@ -36,13 +37,15 @@ from torch.nn import functional as F
 
 from amalgan import recipes
 from amalgan.data import Spec
-from amalgan.data.core import Split
+from amalgan.data.core import Data, Split
+from amalgan.doctor.probe import Probe
 from amalgan.errors import UsageError
 from amalgan.models import LatentModel
 from amalgan.models.likelihoods import Gaussian
 from amalgan.noise import Noise
 from amalgan.objectives import gan, vae
 from amalgan.results import Row, write
+from amalgan.runs import LOOKS
 from amalgan.training import Plan, Trainer
 from benchmarks.machine import ROOT, data_folder, processor
 
@@ -448,6 +451,22 @@ def overhead(rounds: int, steps: int) -> Duel:
     return duel
 
 
+def looks(recipe: str, rounds: int) -> tuple[float, float, float]:
+    """The share of training time that the doctor's looks take, one every `runs.LOOKS` steps; median and interval."""
+    images = (torch.rand(2048, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    parts = [Split(part, None) for part in images.split([1280, 384, 384])]
+    data = Data("noise", Spec("images", (3, 32, 32)), *parts, [], "")
+    torch.manual_seed(0)
+    ours = Trainer(recipes.plan(recipe, data.spec, {}), data.train, steps=10**6)
+    probe = Probe(ours, data)
+    shares = []
+    for _ in range(rounds + 1):
+        step, _ = timed(lambda: go(ours, 8)["reconstruction"], 8)
+        look, _ = timed(lambda: float(bool(probe.read())), 1)
+        shares.append(look / (LOOKS * step))
+    return interval(shares[1:])  # the first round warms up
+
+
 # Telling
 
 
@@ -518,7 +537,7 @@ def noise_images(count: int, size: int) -> Tensor:
     return (F.interpolate(coarse, size=size, mode="bilinear") * 255).to(torch.uint8)
 
 
-CASES = ("mlp-vae", "conv-vae", "conv-vae-same-modules", "dcgan", "conv-32")
+CASES = ("mlp-vae", "conv-vae", "conv-vae-same-modules", "dcgan", "conv-32", "looks-vae", "looks-vaegan")
 
 
 def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
@@ -527,6 +546,14 @@ def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
     images = noise_images if dry else mnist
     for name in cases:
         before = time.process_time()
+        if name.startswith("looks"):
+            middle, low, high = looks(name.partition("-")[2], 3 if dry else 16)
+            print(f"{name}: {middle:.2%} [{low:.2%}, {high:.2%}] of training time", flush=True)
+            yield Row("overhead", name, "share", "share of training time", "lower", round(middle, 4), round(low, 4),
+                      round(high, 4), n=16, floor=0.0, command=COMMAND,
+                      device=f"{processor()}, 1 thread, torch {torch.__version__}",
+                      note=f"one look every {LOOKS} steps of 64 images")  # fmt: skip
+            continue
         if name == "mlp-vae":
             duel = against_pythae(name, images(256 if dry else 12_800, 28), rounds=3 if dry else 16)
             note = "pythae 0.1.2, its trainer and default networks, batch 128"

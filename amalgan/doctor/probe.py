@@ -42,7 +42,7 @@ from amalgan.networks.together import pack
 from amalgan.noise import Noise, generator, key
 from amalgan.objectives.core import Loss, Turn
 
-EXAMPLES = 256  # of each kind
+EXAMPLES = 192  # of each kind
 KNOWN, KNOWN_VALUES = 4096, 2**24  # training examples that samples are held against; fewer of large ones
 WIDTH = 64  # of what samples are compared by
 CENTRES = 32  # of the data, among which samples are counted
@@ -78,7 +78,8 @@ class Probe:
 
     def read(self) -> dict[str, Any]:
         """Every signal there is, by group."""
-        with _undisturbed(self.model):
+        bf16 = self.trainer.plan.precision == "bf16"
+        with _undisturbed(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             found = {"gradients": self._gradients(), "pace": dict(self._paces()), "scale": dict(self._scales())}
             with torch.no_grad():
                 draws = [self._draw(*part, number) for number, part in enumerate((self.train, self.held_out))]
