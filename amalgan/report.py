@@ -303,41 +303,53 @@ def _mean(each: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, fl
 
 
 def _doctor(results: dict[str, Any], folder: Path) -> str:
-    """Findings of every run, with the number that shows them best and what to do."""
+    """Of each recipe: how its runs are, and every finding once, as the first run that has it shows it."""
     said = []
-    for run in results["runs"]:
-        at = folder / run["folder"]
-        lines = _log(at / "log.jsonl")
-        if not any("signals" in line for line in lines):
+    for name in results["recipes"]:
+        logs = {run["seed"]: folder / run["folder"] for run in results["runs"] if run["recipe"] == name}
+        looked = {seed: (at, _log(at / "log.jsonl")) for seed, at in logs.items()}
+        looked = {seed: (at, lines) for seed, (at, lines) in looked.items() if any("signals" in line for line in lines)}
+        diagnoses = {
+            seed: examine(History(files.read_json(at / "recipe.json", f"the settings of {at}"), lines))
+            for seed, (at, lines) in looked.items()
+        }
+        if not diagnoses:
             continue
-        diagnosis = examine(History(files.read_json(at / "recipe.json", f"the settings of {at}"), lines))
-        chip = (
-            f'<span class="chip {colour_of(results, run["recipe"])}"></span>{escape(run["recipe"])}, seed {run["seed"]}'
+        colour, alone = colour_of(results, name), len(diagnoses) == 1
+        healthy = sum(diagnosis.healthy for diagnosis in diagnoses.values())
+        state = ("healthy" if healthy else "not well") if alone else f"{healthy} of {len(diagnoses)} runs healthy"
+        chip = f'<span class="chip {colour}"></span>{escape(name)}'
+        progress = "".join(
+            f"<p>{'' if alone else f'Seed {seed}: '}{escape(diagnosis.progress)}.</p>"
+            for seed, diagnosis in diagnoses.items()
         )
-        state = "healthy" if diagnosis.healthy else "not well"
-        found = "".join(_finding(finding, lines, colour_of(results, run["recipe"])) for finding in diagnosis.findings)
-        said.append(
-            f"<h3>{chip}: {state}</h3><p>{escape(diagnosis.progress[:1].upper() + diagnosis.progress[1:])}.</p>{found}"
+        found: dict[str, list[tuple[int, Finding]]] = {}
+        for seed, diagnosis in diagnoses.items():
+            for finding in diagnosis.findings:
+                found.setdefault(finding.name, []).append((seed, finding))
+        shown = "".join(
+            _finding(these[0][1], looked[these[0][0]][1], colour, [] if alone else [seed for seed, _ in these])
+            for these in found.values()
         )
+        said.append(f"<h3>{chip}: {state}</h3>{progress}{shown}")
     return "".join(said)
 
 
-def _finding(finding: Finding, lines: Sequence[dict[str, Any]], colour: str) -> str:
+def _finding(finding: Finding, lines: Sequence[dict[str, Any]], colour: str, seeds: Sequence[int]) -> str:
     """One finding: its sentence, its evidence, its plot, its remedies."""
     examples = {line["step"]: line["examples"] for line in lines}
     evidence = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in finding.evidence.items())
     remedies = "".join(f"<li>{escape(str(remedy))}</li>" for remedy in finding.remedies)
     points = [(float(examples[step]), value) for step, value in finding.trace.looks if step in examples]
-    drawn = (
-        curves([(colour, points, True)], lines[-1]["examples"], finding.trace.shows, "examples seen")
-        if len(points) > 1
-        else ""
-    )
-    about = f"{finding.severity}, {finding.confidence:.0%} of the looks agree; {evidence}"
-    plot = f"<figure><figcaption><b>{escape(finding.trace.shows)}</b></figcaption>{drawn}</figure>" if drawn else ""
+    plot = ""
+    if len(points) > 1:
+        drawn = curves([(colour, points, True)], lines[-1]["examples"], finding.trace.shows, "examples seen")
+        plot = f'<div class="charts"><figure><figcaption><b>{escape(finding.trace.shows)}</b></figcaption>{drawn}</figure></div>'
+    who = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; " if seeds else ""
+    about = f"{who}{finding.severity}, {finding.confidence:.0%} of the looks agree; {evidence}"
     return (
-        f"<p><b>{escape(finding.name[:1].upper() + finding.name[1:])}.</b> {escape(finding.sentence)} <i>{escape(about)}</i></p>"
-        f'<ul>{remedies}</ul><div class="charts">{plot}</div>'
+        f"<p><b>{escape(finding.name[:1].upper() + finding.name[1:])}.</b> {escape(finding.sentence)} "
+        f"<i>({escape(about)})</i></p><ul>{remedies}</ul>{plot}"
     )
 
 

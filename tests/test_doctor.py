@@ -281,6 +281,10 @@ def test_the_command_says_it_and_treats_it(tmp_path: Path, capsys: pytest.Captur
     assert cli(["doctor", str(folder), "--json"]) == 3
     told = json.loads(capsys.readouterr().out)
     assert told["healthy"] is False and told["findings"][0]["remedies"][0]["resumes"]
+    assert cli(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "The step size is far too small." in page and "step over length" in page
+    capsys.readouterr()
     code = cli(["doctor", str(folder), "--apply", "--json"])
     after = json.loads(capsys.readouterr().out)
     assert "the step size is far too small" not in [finding["name"] for finding in after["after"]["findings"]]

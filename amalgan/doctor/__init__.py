@@ -26,7 +26,7 @@ CHECKS: tuple[Callable[[History], Finding | None], ...] = (
     *(examples.broken_examples, examples.wrong_range, examples.duplicates, examples.memorisation),
     *(examples.overfitting, examples.few_examples),
 )
-WINDOW = 8  # looks that are compared with as many before them
+WINDOW = 5  # looks that are compared with as many before them
 
 # What a run gets better at: group, signal, and whether higher is better
 AIMS = (("samples", "coverage", True), ("samples", "density", True), ("code", "error", False))
@@ -106,7 +106,7 @@ def progress(run: History) -> str:
         if fmean(now) - fmean(before) > 2 * _error(before, now):
             return f"still improving: {name} went from {abs(fmean(before)):.3g} to {abs(fmean(now)):.3g}"
     if not asked:
-        return f"too early to say whether it improves: {2 * WINDOW} looks are needed"
+        return f"too early to say whether it still improves: {2 * WINDOW} looks are needed"
     since = run.of(*next(aim[:2] for aim in AIMS if aim[1] in asked)).looks[-WINDOW][0]
     return f"no longer improving: {', '.join(asked)} stayed within their noise since step {since}; more steps would not help"
 
