@@ -210,6 +210,8 @@ def table(planted: list[jobs.Job], results: list[dict[str, Any]], healthy: list[
     about = {"command": "python -m benchmarks.doctor", "device": f"{processor()}, 1 thread a run"}
     for case, fault in FAULTS.items():
         mine = [r for j, r in zip(planted, results) if j["case"] == case]
+        if not mine:
+            continue
         hits = [r for r in mine if named(fault, r["found"])]
         alarms = [r for r in healthy if named(fault, r["found"])]
         cures = [(name not in r["stands"], r) for (name, j), r in zip(treated, after) if j["case"] == case]
