@@ -11,8 +11,8 @@ Networks, data, batch and budget are the protocols'; the method is ours: penalti
 noise on what the discriminator sees, step sizes that fall to zero, the generator's first, averaged weights, and samples
 that the discriminator has judged (`Judged`); the generator's own samples have rows of their own, `GAME-unjudged`. The
 settings and each table's best game were chosen on seeds from 100 on (the grid's after relativistic, chosen first, had left
-modes thin on two of its four seeds, and one seed of minimax had been seen); the table reports that game's seeds 0 to 4. PacGAN's scorer: 2,500 samples, good within
-3 sigma of a mean; the mixture itself scores 98.9 %.
+modes thin on two of its four seeds, and one seed of minimax had been seen); the table reports that game's seeds 0 to 4.
+PacGAN's scorer: 2,500 samples, good within 3 sigma of a mean; the mixture itself scores 98.9 %.
 
     python -m benchmarks.toys                   # everything that is not yet done: five seeds of the best game, one of others
     python -m benchmarks.toys ring --games relativistic
