@@ -466,14 +466,18 @@ SHIELDED: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "ae": CODED,
-    "vae": {**CODED, "beta": (4.0, {}), "free_bits": (2.0, {})},
+    "vae": {**CODED, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
     "gan": {**COMMON, **SHIELDED},
     "vaegan": {
         **CODED,
         **SHIELDED,
         "form": ("learned", {}),
         "beta": (4.0, {}),
+        "warm_up": (1.0, {}),
+        "delta": (3.0, {}),
         "lam": (1.0, {}),
+        "balance": (0.3, {}),
+        "ramp": (0.4, {}),
         "gamma": (10.0, LEARNED),
         "sees": ("both", {}),
         "gate": (

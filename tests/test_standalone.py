@@ -27,24 +27,25 @@ from amalgan.training import Trainer
 PAGES = Path(__file__).parents[1] / "standalone"
 # page -> recipe, what it fixes, and the recipe's options that the page leaves out
 SHIELDS = {"ttur", "noise", "augment", "pack", "deviation", "spectral"}
+BALANCE = {"warm_up", "delta", "balance", "ramp"}
 TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "ae": ("ae", {}, {"likelihood"}),
-    "vae": ("vae", {}, {"likelihood", "free_bits"}),
+    "vae": ("vae", {}, {"likelihood", "free_bits", "warm_up", "delta"}),
     "gan": ("gan", {}, {"game", "gradient_penalty", "critic_steps"} | SHIELDS),
     "vaegan_joint": (
         "vaegan",
         {"form": "joint", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"} | SHIELDS,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"} | SHIELDS | BALANCE,
     ),
     "vaegan_learned": (
         "vaegan",
         {"form": "learned", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"} | SHIELDS,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"} | SHIELDS | BALANCE,
     ),
     "vaegan_two_stage": (
         "vaegan",
         {"form": "two-stage", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS | BALANCE,
     ),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from amalgan.errors import UsageError
-from amalgan.objectives.core import Loss, Objective, Turn, Weight
+from amalgan.objectives.core import Loss, Objective, Turn, Weight, at
 
 VAE_NETWORKS = ("encoder", "decoder")
 
@@ -135,7 +135,7 @@ class Capacity(Objective):
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "generator":
-            over = _per_dimension(turn).sum() - (self.to(turn.progress) if callable(self.to) else self.to)
+            over = _per_dimension(turn).sum() - at(self.to, turn.progress)
             # the sign is that of the whole batch, which several processes may share
             yield Loss("capacity", over * turn.mean(over.detach()).sign(), self.moves)
 

@@ -69,7 +69,9 @@ def vae(
     *,
     latent: int = 32,
     beta: float = 1.0,
+    warm_up: float = 0.0,
     free_bits: float = 0.0,
+    delta: float = 0.0,
     width: int = 32,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
@@ -82,7 +84,9 @@ def vae(
     Arguments:
         latent: dimensions of the code, >= 1.
         beta: weight of the KL, >= 0; 1 is the evidence lower bound.
+        warm_up: share of the steps over which beta rises from 0, in [0, 1]; 0 for none.
         free_bits: nats per latent dimension that cost nothing, >= 0.
+        delta: nats below which the code's KL cannot fall, >= 0 (a delta-VAE's posterior); 0 for none.
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
         variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
@@ -92,8 +96,8 @@ def vae(
     """
     from amalgan.objectives import vae as objective
 
-    model = _model(spec, latent, width, likelihood, variance, encoder=True)
-    return plan_of(model, [(objective(beta, free_bits), 1.0)], lr, batch, ema)
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=_posterior(delta))
+    return plan_of(model, [(objective(_rising(beta, warm_up), free_bits), 1.0)], lr, batch, ema)
 
 
 def gan(
@@ -155,7 +159,11 @@ def vaegan(
     form: Form = "joint",
     latent: int = 32,
     beta: float = 1.0,
+    warm_up: float = 0.0,
+    delta: float = 0.0,
     lam: float = 0.125,
+    balance: float = 0.0,
+    ramp: float = 0.0,
     gamma: float = 0.1,
     game: Game = "relativistic",
     sees: Sees = "reconstructions",
@@ -190,8 +198,14 @@ def vaegan(
         form: joint, learned or two-stage.
         latent: dimensions of the code, >= 1.
         beta: weight of the KL, >= 0.
+        warm_up: share of the steps over which beta rises from 0, in [0, 1]; 0 for none.
+        delta: nats below which the code's KL cannot fall, >= 0 (a delta-VAE's posterior); 0 for none.
         lam: weight of the game in the joint and two-stage sums, per value of x (98 in all for 28 x 28 grey pixels), so
             that it means the same at any size: the ELBO is a sum over values, in nats; >= 0, and 0 only watches.
+        balance: joint and two-stage forms: in place of lam, the game's gradient by the decoder as a share of the
+            reconstruction's, >= 0; 0 leaves lam.
+        ramp: joint and two-stage forms: the game has no weight for this share of the stage, and rises over as long
+            again, in [0, 0.5]; the discriminator learns meanwhile.
         gamma: learned form: weight of the similarity in the decoder's loss, >= 0.
         game: what the two players minimise.
         sees: what the discriminator judges beside the data: reconstructions, which is best and cheapest where samples
@@ -222,11 +236,16 @@ def vaegan(
     from amalgan import objectives as o
 
     _only("learned", form, gamma=gamma, gate=gate)
+    if form == "learned" and (balance or ramp):
+        raise UsageError("balance or ramp with form=learned", "it has no lam", "write --gamma, or leave out --form")
     _only("two-stage", form, share=share)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     judge = _discriminator(spec, width, batch, pack, deviation, spectral)
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, discriminator=judge)
+    model = _model(
+        spec, latent, width, likelihood, variance, encoder=True, discriminator=judge, posterior=_posterior(delta)
+    )
+    risen = _rising(beta, warm_up)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
     stages: list[tuple[Objective, float]]
@@ -234,12 +253,14 @@ def vaegan(
         encoder, decoder = ("encoder",), ("decoder",)
         play = _through(total(o.gan(game, fakes, decoder), *slopes), spec, game, noise, augment)
         for_decoder = gamma * o.Similarity(decoder, variance) + play
-        for_encoder = beta * o.KL(moves=encoder) + o.Similarity(encoder, variance)
+        for_encoder = risen * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
         play = _through(total(o.gan(game, fakes, ("encoder", "decoder")), *slopes), spec, game, noise, augment)
-        mixed = o.vae(beta) + lam * math.prod(spec.shape) * play
-        stages = [(o.vae(beta), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
+        weight = balance or lam * math.prod(spec.shape)
+        late = o.warm_up(weight, share=ramp, begin=ramp) if ramp else weight
+        mixed = o.vae(beta if form == "two-stage" else risen) + late * (o.Balanced(play) if balance else play)
+        stages = [(o.vae(risen), share), (mixed, 1 - share)] if form == "two-stage" else [(mixed, 1.0)]
     return plan_of(model, stages, lr, batch, ema, critic_steps, ttur)
 
 
@@ -279,6 +300,19 @@ def _model(
         discriminator=discriminator() if discriminator else None,
         posterior=posterior,
     )
+
+
+def _rising(beta: float, share: float) -> Any:
+    """A weight, or the schedule along which it comes up."""
+    from amalgan.objectives import warm_up
+
+    return warm_up(beta, share) if share > 0 else beta
+
+
+def _posterior(delta: float) -> Any:
+    from amalgan.models.posteriors import DeltaPosterior, GaussianPosterior
+
+    return DeltaPosterior(delta) if delta > 0 else GaussianPosterior
 
 
 def _room(spec: Spec) -> Any:
