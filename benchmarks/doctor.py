@@ -74,10 +74,15 @@ FAULTS = {
     ),
     "silent-game": Fault(("the game does nothing",), "vaegan", {"lam": 1e-5}),
     "posterior-collapse": Fault(
-        ("posterior collapse",), "vae", {"variance": 2.0}, per_set={"ring": {"variance": 20.0}}
+        ("posterior collapse",),
+        "vae",
+        {"variance": 2.0},
+        per_set={"ring": {"variance": 20.0}, "mnist": {"variance": 20.0}},
     ),
     "prior-hole": Fault(("a hole in the prior",), "vae", {"beta": 1e-4}, IMAGES),
-    "dead-units": Fault(("dead latent units",), "vae", {"latent": 128, "variance": 0.2}, IMAGES),
+    "dead-units": Fault(
+        ("dead latent units",), "vae", {"latent": 128, "variance": 0.2}, IMAGES, per_set={"mnist": {"variance": 1.0}}
+    ),
     "blur": Fault(("blur",), "vae", {"latent": 2}, ("mnist",)),
     "fast-steps": Fault(("the step size is far too large", "exploding gradients"), "vae", {"lr": 0.3}),
     "slow-steps": Fault(("the step size is far too small",), "vae", {"lr": 1e-7}),

@@ -106,8 +106,8 @@ def prior_hole(run: History) -> Finding | None:
 
 def blur(run: History) -> Finding | None:
     """What is decoded lacks the detail that data have, though it no longer improves."""
-    sharpness, error = run.of("code", "sharpness", "detail over that of data"), run.of("code", "error").values[-5:]
-    if _collapsed(run) or not sharpness.stays(below=0.6) or len(error) < 5 or error[-1] < 0.9 * error[0]:
+    sharpness, error = run.of("code", "sharpness", "detail over that of data"), run.of("code", "error").values[-LOOKS:]
+    if _collapsed(run) or not sharpness.stays(below=0.6) or error[-1] < 0.93 * error[0]:
         return None
     remedies = [Remedy(times(run, 2.0, "latent"), "a longer code can say more")]
     if "lam" not in run.arguments:
@@ -115,7 +115,7 @@ def blur(run: History) -> Finding | None:
     return Finding(
         "blur",
         HURTS,
-        f"Reconstructions have {sharpness.now:.0%} of the detail of data, and no longer improve.",
+        f"Reconstructions have {sharpness.now:.0%} of the detail of data, and hardly improve.",
         {"sharpness": sharpness.now, "error": error[-1]},
         tuple(remedies),
         sharpness.share(below=0.6),

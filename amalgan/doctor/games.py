@@ -129,9 +129,9 @@ def oscillation(run: History) -> Finding | None:
     places = run.vectors("samples", "at")
     ways = ((step, _rms(now, before)) for (_, before), (step, now) in zip(places, places[1:]))
     moved = Signal(tuple(ways), "way of a sample between looks, in widths of the data")
-    late = moved.values[-5:]
+    late = moved.values[-4:]
     # what moves less and less is still on its way
-    if not moved.stays(above=0.18, looks=5) or fmean(late[-2:]) < 0.5 * fmean(late[:2]):
+    if not moved.stays(above=0.18, looks=4) or fmean(late[-2:]) < 0.5 * fmean(late[:2]):
         return None
     return Finding(
         "oscillation",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 from amalgan.doctor.findings import FAILS, HURTS, LOOKS, Finding, History, Remedy, Signal, rounded, times
 
 HUGE = 1e8  # of a gradient, in nats per unit of weight
@@ -32,9 +30,9 @@ def exploding(run: History) -> Finding | None:
     for (_, term, network), norms in run.gradients().items():
         if len(norms.looks) < 2 * LOOKS:
             continue
-        usual = median(norms.values[: len(norms.looks) // 2])
+        usual = max(norms.values[: len(norms.looks) // 2])  # what comes back from nothing does not explode
         limit = min(100 * usual, HUGE) if usual > 0 else HUGE
-        if norms.stays(above=limit):
+        if norms.stays(above=limit) and norms.now >= norms.values[-LOOKS]:
             return Finding(
                 "exploding gradients",
                 FAILS,
