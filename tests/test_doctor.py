@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from amalgan import objectives as o
 from amalgan import recipes, runs
 from amalgan.cli import run as cli
 from amalgan.data import Spec
@@ -184,12 +186,17 @@ def points() -> Data:
     return Data("points", Spec("points", (2,)), *parts, [], "none")
 
 
-@pytest.mark.parametrize("recipe", ["ae", "vae", "gan", "vaegan"])
-def test_a_probed_run_ends_in_the_same_weights(recipe: str, points: Data) -> None:
+@pytest.mark.parametrize(
+    "recipe, arguments", [("ae", {}), ("vae", {}), ("gan", {}), ("gan", {"spectral": True}), ("vaegan", {}),
+                          ("vaegan", {"balance": 0.3})]
+)  # fmt: skip
+def test_a_probed_run_ends_in_the_same_weights(recipe: str, arguments: dict[str, Any], points: Data) -> None:
     ends = []
     for probed in (False, True):
         torch.manual_seed(0)
-        trainer = Trainer(recipes.plan(recipe, points.spec, recipes.check(recipe, {"width": 8})), points.train, 6)
+        trainer = Trainer(
+            recipes.plan(recipe, points.spec, recipes.check(recipe, {"width": 8, **arguments})), points.train, 6
+        )
         probe = Probe(trainer, points)
         for _ in trainer.run():
             if probed:
@@ -199,6 +206,22 @@ def test_a_probed_run_ends_in_the_same_weights(recipe: str, points: Data) -> Non
     assert {"gradients", "pace", "scale"} <= found.keys()
     assert ("verdicts" in found) == ("gan" in recipe) and ("code" in found) == (recipe != "gan")
     json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "term", [o.Adaptive(o.gan("hinge"), target=-0.9, examples=10_000), o.gan() + o.HistoricalAveraging()]
+)
+def test_what_terms_remember_is_not_moved_by_a_look(term: o.Objective) -> None:
+    x = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    parts = [Split(part, None) for part in x.split([100, 50, 50])]
+    data = Data("noise", Spec("images", (1, 8, 8)), *parts, [], "none")
+    plan = replace(recipes.plan("gan", data.spec, recipes.check("gan", {"width": 4})), stages=[(term, 1.0)])
+    trainer = Trainer(plan, data.train, 6)
+    for _ in trainer.run(3):
+        pass
+    before = {name: buffer.clone() for name, buffer in trainer.model.named_buffers()}
+    Probe(trainer, data).read()
+    assert before and all(torch.equal(buffer, before[name]) for name, buffer in trainer.model.named_buffers())
 
 
 def test_what_the_discriminator_owes_to_the_batch(points: Data) -> None:

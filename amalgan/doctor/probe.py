@@ -120,12 +120,10 @@ class Probe:
         norms = [module for module in discriminator.modules() if isinstance(module, _BatchNorm)]
         if not norms:
             return {}
-        before = {name: value.clone() for name, value in discriminator.state_dict().items()}
         for norm in norms:
             norm.train()
         alone = _above(*(discriminator(x)[0] for x in (real, fake)))
         mixed = _above(*discriminator(torch.cat([real, fake]))[0].split([len(real), len(fake)]))
-        discriminator.load_state_dict(before)  # running statistics as they were
         for norm in norms:
             norm.eval()
         return {"alone": alone, "mixed": mixed}
@@ -335,14 +333,18 @@ def _some(split: Any, seed: int, device: torch.device, most: int = EXAMPLES) -> 
 
 @contextlib.contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """In evaluation mode, and back in the mode it was in: batch statistics stay as they are."""
+    """In evaluation mode, and back in the mode it was in; buffers stay as they are, statistics and what terms remember."""
     modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def _fake(draw: Any) -> Any:
