@@ -31,15 +31,8 @@ TERMS = {
     "similarity": "Distance between the judge's features of an image and of its reconstruction.",
 }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # what a browser may load for the page
-IN_LOG = {
-    "step",
-    "examples",
-    "weights",
-    "seconds",
-    "cpu_seconds",
-    "signals",
-    "diverged",
-}  # what a log line holds beside the terms
+# What a log line holds beside the terms
+IN_LOG = {"step", "examples", "weights", "seconds", "cpu_seconds", "signals", "diverged"}
 
 
 def write(folder: str | Path) -> Path:

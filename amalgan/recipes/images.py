@@ -235,10 +235,9 @@ def vaegan(
     """
     from amalgan import objectives as o
 
-    _only("learned", form, gamma=gamma, gate=gate)
-    if form == "learned" and (balance or ramp):
-        raise UsageError("balance or ramp with form=learned", "it has no lam", "write --gamma, or leave out --form")
-    _only("two-stage", form, share=share)
+    _only(("learned",), form, gamma=gamma, gate=gate)
+    _only(("two-stage",), form, share=share)
+    _only(("joint", "two-stage"), form, balance=balance, ramp=ramp)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     judge = _discriminator(spec, width, batch, pack, deviation, spectral)
@@ -248,15 +247,15 @@ def vaegan(
     risen = _rising(beta, warm_up)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
+    encoder, decoder = ("encoder",), ("decoder",)
+    moved = decoder if form == "learned" else encoder + decoder
+    play = _through(total(o.gan(game, fakes, moved), *slopes), spec, game, noise, augment)
     stages: list[tuple[Objective, float]]
     if form == "learned":
-        encoder, decoder = ("encoder",), ("decoder",)
-        play = _through(total(o.gan(game, fakes, decoder), *slopes), spec, game, noise, augment)
         for_decoder = gamma * o.Similarity(decoder, variance) + play
         for_encoder = risen * o.KL(moves=encoder) + o.Similarity(encoder, variance)
         stages = [(for_encoder + (o.Equilibrium(for_decoder) if gate else for_decoder), 1.0)]
     else:
-        play = _through(total(o.gan(game, fakes, ("encoder", "decoder")), *slopes), spec, game, noise, augment)
         weight = balance or lam * math.prod(spec.shape)
         late = o.warm_up(weight, share=ramp, begin=ramp) if ramp else weight
         mixed = o.vae(beta if form == "two-stage" else risen) + late * (o.Balanced(play) if balance else play)
@@ -267,11 +266,12 @@ def vaegan(
 # What they share, with the recipes of other kinds of data too
 
 
-def _only(wanted: Form, form: Form, **arguments: Any) -> None:
-    """Refuse arguments of one form of the VAE-GAN in another, where they would do nothing."""
+def _only(wanted: tuple[Form, ...], form: Form, **arguments: Any) -> None:
+    """Refuse arguments of some forms of the VAE-GAN in another, where they would do nothing."""
     for name, value in arguments.items():
-        if form != wanted and value != signatures.parameters(vaegan)[name].default:
-            raise UsageError(f"{name}={value} with form={form}", f"only form={wanted} reads it", f"add --form {wanted}")
+        if form not in wanted and value != signatures.parameters(vaegan)[name].default:
+            found = f"only form={' or '.join(wanted)} reads it"
+            raise UsageError(f"{name}={value} with form={form}", found, f"add --form {wanted[0]}")
 
 
 def _model(
