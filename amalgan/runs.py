@@ -528,7 +528,8 @@ class Keeper:
         try:
             self.trainer.check()
         except Diverged as error:
-            self._append(self._clock() | {"diverged": {"what": error.what, "step": error.step}})
+            trouble = {"what": error.what, "step": error.step, "examples": list(error.examples)}
+            self._append(self._clock() | {"diverged": trouble})
             raise
 
     def _left(self, step: int) -> float:

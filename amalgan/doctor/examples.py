@@ -36,13 +36,21 @@ def duplicates(run: History) -> Finding | None:
 def broken_examples(run: History) -> Finding | None:
     """Values that are no numbers."""
     share = run.of("data", "broken")
-    if not share or share.now == 0:
+    met = next((line["diverged"] for line in run.lines if line.get("diverged", {}).get("examples")), None)
+    if met is not None:
+        told, evidence = (
+            f"Training example {met['examples'][0]}, met at step {met['step']}, holds",
+            {"step": met["step"]},
+        )
+    elif share and share.now > 0:
+        told, evidence = f"{share.now:.2%} of examples hold", {"share": share.now}
+    else:
         return None
     return Finding(
         "not a number in the data",
         FAILS,
-        f"{share.now:.2%} of examples hold values that are no finite numbers.",
-        {"share": share.now},
+        f"{told} values that are no finite numbers.",
+        evidence,
         (Remedy({}, "remove those examples, or mend what made them"),),
     )
 

@@ -11,7 +11,7 @@ USUAL = 0.005  # of a network's length is what a step of Adam moves it by, in he
 def diverged(run: History) -> Finding | None:
     """Something is no longer a number."""
     trouble = next((line["diverged"] for line in run.lines if "diverged" in line), None)
-    if trouble is None:
+    if trouble is None or trouble.get("examples"):  # what the data are to blame for is told with the data
         return None
     return Finding(
         "not a number",

@@ -110,9 +110,10 @@ class Signals:
 
 
 class Diverged(AmalganError):
-    """A loss or a weight is no longer a finite number: which, and since which step."""
+    """A loss or a weight is no longer a finite number: which, since which step, and which training examples did it."""
 
     what, step = "", 0
+    examples: tuple[int, ...] = ()
 
 
 class Trainer:
@@ -307,13 +308,24 @@ class Trainer:
         also = f", and weights of {networks} are not" if weights else ""
         first = weights[0] if weights else "a loss of another process"
         what, step = (f"term {found[0]!r}", found[1]) if found is not None else (first, self.step_count)
+        examples = self._broken(step) if found is not None else ()
         error = Diverged(
             f"finite losses up to step {self.step_count}",
-            f"{what} is not a finite number since step {step}{also}",
-            "lower --lr, set --clip 1, or raise the penalty; the last checkpoint is intact",
+            f"{what} is not a finite number since step {step}{also}"
+            + (f", which met training example {examples[0]}: no finite numbers either" if examples else ""),
+            "mend or remove that example; the last checkpoint is intact"
+            if examples
+            else "lower --lr, set --clip 1, or raise the penalty; the last checkpoint is intact",
         )
-        error.what, error.step = what, step
+        error.what, error.step, error.examples = what, step, examples
         raise error
+
+    def _broken(self, step: int) -> tuple[int, ...]:
+        """The examples of a step that hold values that are no finite numbers."""
+        draws = max(self.plan.turns.get(player, 1) for player in PLAYERS)
+        index = torch.cat([self._index(number) for number in range(step * draws, (step + 1) * draws)])
+        x, _ = self.split.batch(index, "cpu")
+        return tuple(index[~torch.isfinite(x).flatten(1).all(1)].unique().tolist())
 
     # Saving
 
