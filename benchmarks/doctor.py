@@ -113,25 +113,23 @@ HEALTHY["gan"] = Fault((), "gan", per_set={"mnist": {"game": "non-saturating"}})
 
 
 def batch_normed(spec: Any, *, width: int = 32, lr: float = 4e-4) -> Any:
-    """A GAN whose discriminator normalises its features over the batch, and judges each kind in one of its own."""
+    """A GAN whose discriminator normalises over the batch, and judges each kind in one of its own."""
     from amalgan import recipes
 
     plan = recipes.plan("gan", spec, recipes.check("gan", {"game": "non-saturating", "width": width, "lr": lr, **FREE}))
-    plan.model.discriminator = Normed(plan.model.discriminator)
+    normed(plan.model.discriminator.trunk)
     return plan
 
 
-class Normed(nn.Module):
-    """x -> logits (B,), features (B, F): another discriminator's features, batch-normalised, and a verdict on them."""
-
-    def __init__(self, discriminator: Any) -> None:
-        super().__init__()
-        self.discriminator, size = discriminator, discriminator.verdict.in_features
-        self.norm, self.verdict = nn.BatchNorm1d(size), nn.Linear(size, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = self.norm(self.discriminator(x)[1])
-        return self.verdict(features).squeeze(1), features
+def normed(network: Any) -> None:
+    """Batch norm after every layer of a network, as in DCGAN."""
+    for name, layer in list(network.named_children()):
+        if isinstance(layer, nn.Conv2d):
+            setattr(network, name, nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels)))
+        elif isinstance(layer, nn.Linear):
+            setattr(network, name, nn.Sequential(layer, nn.BatchNorm1d(layer.out_features)))
+        else:
+            normed(layer)
 
 
 def broken(x: torch.Tensor) -> torch.Tensor:
