@@ -37,6 +37,7 @@ from amalgan.metrics.modes import SAMPLES, mixture_modes
 from amalgan.models import LatentModel
 from amalgan.models.likelihoods import Gaussian
 from amalgan.networks.points import mlp
+from amalgan.networks.together import judges_alone
 from amalgan.objectives import InstanceNoise, Objective, ZeroCentred, decay, gan
 from amalgan.objectives.core import Schedule
 from amalgan.results import Row, show, write
@@ -48,6 +49,7 @@ TABLES: dict[str, Mixture] = {"ring": ring(), "grid": grid()}
 STEPS = {"ring": 25_000, "grid": 40_000}
 BEST = {"ring": "relativistic", "grid": "minimax"}
 SIX = ("minimax", "non-saturating", "least-squares", "wasserstein", "hinge", "relativistic")
+SPEC, LIKELIHOOD = Spec("points", (2,)), Gaussian(squash=False)
 POINTS, HELD_OUT = 100_000, 5_000  # of the grid's data; so many of them calibrate the verdicts instead of training
 
 
@@ -89,23 +91,31 @@ class Discriminator(nn.Module):
         return self.verdict(features).squeeze(1), features
 
 
-def ring_model() -> LatentModel:
-    """The notebook's networks."""
+def ring_discriminator(inputs: int = 2) -> Discriminator:
+    """The notebook's."""
+    return Discriminator(nn.Sequential(mlp([inputs, 128, 128], nn.Tanh), nn.Tanh()), 128)
+
+
+def ring_model(discriminator: nn.Module | None = None) -> LatentModel:
+    """The notebook's networks, or another discriminator."""
     decoder = mlp([256, 128, 128, 2], nn.Tanh)
-    discriminator = Discriminator(nn.Sequential(mlp([2, 128, 128], nn.Tanh), nn.Tanh()), 128)
-    model = LatentModel(Spec("points", (2,)), 256, Gaussian(squash=False), decoder, discriminator=discriminator)
+    model = LatentModel(SPEC, 256, LIKELIHOOD, decoder, discriminator=discriminator or ring_discriminator())
     for layer in linear_layers(model):
         nn.init.orthogonal_(layer.weight, 1.4)
         nn.init.zeros_(layer.bias)
     return model
 
 
-def grid_model() -> LatentModel:
-    """PacGAN's networks."""
+def grid_discriminator(inputs: int = 2) -> Discriminator:
+    """PacGAN's."""
+    return Discriminator(nn.Sequential(Maxout(inputs, 200), Maxout(200, 200), Maxout(200, 200)), 200)
+
+
+def grid_model(discriminator: nn.Module | None = None) -> LatentModel:
+    """PacGAN's networks, or another discriminator."""
     units = [[nn.Linear(a, 400, bias=False), nn.BatchNorm1d(400), nn.ReLU()] for a in (2, 400, 400, 400)]
     decoder = nn.Sequential(*(module for unit in units for module in unit), nn.Linear(400, 2))
-    discriminator = Discriminator(nn.Sequential(Maxout(2, 200), Maxout(200, 200), Maxout(200, 200)), 200)
-    model = LatentModel(Spec("points", (2,)), 2, Gaussian(squash=False), decoder, discriminator=discriminator)
+    model = LatentModel(SPEC, 2, LIKELIHOOD, decoder, discriminator=discriminator or grid_discriminator())
     for layer in linear_layers(model):
         nn.init.normal_(layer.weight, 0, 0.02)
         if layer.bias is not None:
@@ -182,21 +192,28 @@ def do(job: Job, every: int = 0) -> dict[str, Any]:
     trainer = Trainer(plan(job), data, job["steps"], job["seed"])
     for step in trainer.run():
         if every and step % every == 0:
-            say(f"{step} {score(trainer, mixture, held_out, job['seed'])} {trainer.signals.read()}")
+            say(f"{step} {averaged_score(trainer, mixture, held_out, job['seed'])} {trainer.signals.read()}")
     trainer.check()
-    return score(trainer, mixture, held_out, job["seed"])
+    return averaged_score(trainer, mixture, held_out, job["seed"])
 
 
-def score(trainer: Trainer, mixture: Mixture, held_out: Split, seed: int) -> dict[str, Any]:
-    """Of samples that the discriminator has judged, and of the generator's own."""
-    scores = {}
+def averaged_score(trainer: Trainer, mixture: Mixture, held_out: Split, seed: int) -> dict[str, Any]:
+    """The score of the averaged weights."""
     with trainer.averaged_model() as model:
-        model.eval()
+        return score(model, mixture, held_out, seed)
+
+
+def score(model: Any, mixture: Mixture, held_out: Split, seed: int) -> dict[str, Any]:
+    """Of a generator's own samples, and, where its discriminator judges one by one, of those it has judged."""
+    alone = judges_alone(model.discriminator)
+    scores = {}
+    model.eval()
+    if alone:
         model.calibrate(held_out, seed)
-        for prior in ("judged", "standard"):
-            found = mixture_modes(model.sample(SAMPLES, seed, prior), mixture.means, mixture.sigma)
-            scores[prior] = {name: getattr(found, name) for name in ("modes", "modes_strict", "quality", "reverse_kl")}
-        model.train()
+    for prior in ("judged", "standard") if alone else ("standard",):
+        found = mixture_modes(model.sample(SAMPLES, seed, prior), mixture.means, mixture.sigma)
+        scores[prior] = {name: getattr(found, name) for name in ("modes", "modes_strict", "quality", "reverse_kl")}
+    model.train()
     return scores
 
 
@@ -261,13 +278,13 @@ def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job], pri
         )
 
 
-def published() -> Iterator[Row]:
-    """Other people's rows."""
+def published(table: str, where: str = "") -> Iterator[Row]:
+    """Other people's rows of a table, for one of another name."""
     for (source, row), values_by_table in PUBLISHED.items():
-        for table, values in zip(TABLES, values_by_table):
-            for (metric, (unit, better)), value in zip(METRICS.items(), values):
-                if value is not None:
-                    yield Row(table, row, metric, unit, better, published=value, source=SOURCES[source])
+        values = values_by_table[list(TABLES).index(table)]
+        for (metric, (unit, better)), value in zip(METRICS.items(), values):
+            if value is not None:
+                yield Row(where or table, row, metric, unit, better, published=value, source=SOURCES[source])
 
 
 def main() -> None:
@@ -288,8 +305,9 @@ def main() -> None:
     # every game gets its first seed before any gets its second: stopped early, the table still shows them all
     jobs.sort(key=lambda job: (job["game"] != BEST[job["table"]]) * (1 + job["seed"]))
     results = work("toys", jobs, do, asked.processes)
-    made = list(published())
+    made = []
     for table in asked.tables:
+        made += published(table)
         for game in asked.games.split(","):
             mine = [(j, r) for j, r in zip(jobs, results) if (j["table"], j["game"]) == (table, game)]
             for prior in ("judged", "standard"):
