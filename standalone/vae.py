@@ -90,6 +90,8 @@ def train(
     """Weights and averaged weights by name, after `steps` steps on uint8 images (N, C, S, S)."""
     torch.manual_seed(key(seed, "weights"))
     nets = networks(tuple(x_all.shape[1:]), latent, width)
+    level = (x_all[:1000].float() / 255).mean((0, 2, 3))  # of each channel, from which the decoder starts
+    nets["decoder"][-2].bias.data = torch.logit(level, eps=0.01).repeat_interleave(4)
     encoder, decoder = nets["encoder"], nets["decoder"]
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.5, 0.99), fused=True)
     weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}

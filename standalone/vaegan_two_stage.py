@@ -116,6 +116,8 @@ def train(
     """Weights and averaged weights by name, after `steps` steps on uint8 images (N, C, S, S)."""
     torch.manual_seed(key(seed, "weights"))
     nets = networks(tuple(x_all.shape[1:]), latent, width)
+    level = (x_all[:1000].float() / 255).mean((0, 2, 3))  # of each channel, from which the decoder starts
+    nets["decoder"][-2].bias.data = torch.logit(level, eps=0.01).repeat_interleave(4)
     encoder, decoder, discriminator = nets["encoder"], nets["decoder"], nets["discriminator"]
     for_vae = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr, betas=(0.5, 0.99), fused=True)
     for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)

@@ -272,12 +272,20 @@ def test_a_resumed_log_holds_the_same_signals(tmp_path: Path, points: Data) -> N
     assert looks[0] == looks[1]
 
 
-def test_what_broke_first_is_kept(tmp_path: Path, points: Data) -> None:
+def test_an_example_that_broke_a_run_is_named(tmp_path: Path, points: Data) -> None:
     points.train.x[7, 0] = float("nan")
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged, match="training example 7"):
         runs.train("vae", points, steps=50, out=tmp_path / "run", width=8)
-    findings = runs.load(tmp_path / "run", points).diagnose().findings
-    assert findings[0].name == "not a number" and "'kl' is not a finite number since step 4" in findings[0].sentence
+    (finding,) = runs.load(tmp_path / "run", points).diagnose().findings
+    assert finding.name == "not a number in the data" and "Training example 7, met at step 4," in finding.sentence
+
+
+def test_what_broke_first_is_kept(tmp_path: Path, points: Data) -> None:
+    points.train.x[7, 0] = 1e30  # a number, but its square is none
+    with pytest.raises(Diverged, match="lower --lr"):
+        runs.train("vae", points, steps=50, out=tmp_path / "run", width=8)
+    names = {finding.name: finding.sentence for finding in runs.load(tmp_path / "run", points).diagnose().findings}
+    assert "is not a finite number since step 4" in names["not a number"]
 
 
 def test_the_command_says_it_and_treats_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from amalgan.doctor.findings import COSTS, FAILS, HURTS, LOOKS, Finding, History, Remedy, times
 
 
@@ -97,7 +99,8 @@ def overfitting(run: History) -> Finding | None:
     """Training examples are decoded much better than others."""
     error = run.of("code", "error")
     ratio = error.over(run.of("code", "error_train"), "error on held-out over training examples")
-    rises = len(error.looks) > LOOKS and error.now > 1.02 * min(error.values)
+    lately = [fmean(error.values[end - LOOKS : end]) for end in range(LOOKS, len(error.values) + 1)]
+    rises = bool(lately) and lately[-1] > 1.1 * min(lately)  # single looks differ by a tenth
     limit = 1.5 if rises else 3.0
     if not ratio.stays(above=limit):
         return None

@@ -39,8 +39,8 @@ class Model(nn.Module):
         """One play on a batch: see `amalgan.objectives.core.Draw`."""
         raise NotImplementedError
 
-    def begin(self) -> None:
-        """What is done once, before training; by default nothing."""
+    def begin(self, split: Any) -> None:
+        """What is done once, before training, with the data's training split; by default nothing."""
 
     def finish(self, data: Any, seed: int = 0) -> None:
         """What is done once, after training, with the data's training and validation splits; by default nothing."""

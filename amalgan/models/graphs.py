@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +129,7 @@ class GraphModel(Model):
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     @torch.no_grad()
-    def begin(self) -> None:
+    def begin(self, split: Any) -> None:
         """Both networks start from the same vectors, as published."""
         if self.start == "random":
             return

@@ -35,6 +35,12 @@ class Likelihood(nn.Module):
         """E[x|z] of the same shape as x, in [0, 1] where the likelihood squashes."""
         return torch.sigmoid(raw.float()) if self.squash else raw.float()
 
+    def raw(self, level: Tensor) -> Tensor:
+        """What a decoder says of channels whose mean is `level` (C,), in [0, 1] where the likelihood squashes:
+        (factor * C,), 0 for all that is not a mean. The continuous Bernoulli's mean lies between that and 1/2."""
+        means = torch.logit(level, eps=0.01) if self.squash else level
+        return torch.cat([means, means.new_zeros((self.factor - 1) * len(means))])
+
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) in nats per example, (B,)."""
         raise NotImplementedError

@@ -121,6 +121,11 @@ class Decoder(nn.Module):
             self.pixels.weight.copy_(self.pixels.weight[::4].repeat_interleave(4, 0))
             nn.init.zeros_(self.pixels.bias)  # type: ignore[arg-type]
 
+    @torch.no_grad()
+    def start_at(self, raw: Tensor) -> None:
+        """Say `raw` (C_out,) of every pixel, but for what the code adds."""
+        self.pixels.bias.copy_(raw.repeat_interleave(4))  # type: ignore[union-attr]
+
     def forward(self, z: Tensor) -> Tensor:
         h = leaky_relu(self.code(z), SLOPE).view(len(z), *self.coarsest)
         h = h.contiguous(memory_format=torch.channels_last)

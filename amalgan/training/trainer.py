@@ -167,7 +167,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """What the model does once before training; all processes start from the first one's weights."""
-        self.model.begin()
+        self.model.begin(self.split)
         distributed.broadcast(self.model)
         for name, value in self.average.items():
             value.copy_(self._own[name])

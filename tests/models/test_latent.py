@@ -122,3 +122,17 @@ def test_a_labelled_model_is_not_judged() -> None:
     made = recipes.plan("rgan", spec, {}).model
     with pytest.raises(UsageError, match="judges samples alone"):
         made.sample(2, prior="judged")
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian-pixel", "laplace", "bernoulli"])
+@pytest.mark.parametrize("recipe", ["vae", "gan"])
+def test_a_decoder_of_images_starts_from_the_level_of_the_data(recipe: str, likelihood: str) -> None:
+    spec = Spec("images", (3, 8, 8))
+    arguments = {"latent": 4, "width": 4} | ({"likelihood": likelihood} if recipe == "vae" else {})
+    model = recipes.plan(recipe, spec, recipes.check(recipe, arguments)).model
+    levels = torch.tensor([0.1, 0.5, 0.0])
+    x = levels[:, None, None].expand(5, 3, 8, 8).clone()
+    model.begin(Split(x, None))
+    torch.nn.init.zeros_(model.decoder.pixels.weight)
+    expected = levels.clamp(0.01, 0.99)[None, :, None, None].expand(2, 3, 8, 8)
+    assert torch.allclose(model.decode(torch.randn(2, 4)), expected, atol=1e-6)
