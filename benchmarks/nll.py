@@ -163,7 +163,7 @@ def do(job: Job) -> dict[str, Any]:
     x = binarised()["train"].float() / 255
     held_out = binarised()[job["split"]][: job["n"]].float() / 255
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        fitted = made.fit_prior(list(x.split(500)), job["seed"], job["components"])
+        fitted = made.fit_prior([(part, None) for part in x.split(500)], job["seed"], job["components"])
         assert fitted is not None
         nll = importance_sampled_nlls(made, held_out, [made.standard, fitted], job["k"], job["seed"])
         seen = latents(made, held_out, job["seed"])

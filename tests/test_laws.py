@@ -29,8 +29,8 @@ from amalgan.noise import Noise
 from amalgan.objectives.core import Loss, Objective, Turn
 from amalgan.training import Plan, Trainer
 
-IMAGES = Spec("images", (1, 8, 8))
-POINTS = Spec("points", (2,))
+IMAGES = Spec("images", (1, 8, 8), ("a", "b"))
+POINTS = Spec("points", (2,), ("a", "b"))
 TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
 KARATE = graphs.open("karate")
 MASS = {"environment": "point-mass", "horizon": 6, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
@@ -63,9 +63,10 @@ def data(spec: Spec, count: int = 20) -> Split:
         return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
     if spec.modality == "series":
         return Split(torch.rand(count, *spec.shape, generator=source), torch.arange(count) % len(spec.classes))
+    c = torch.arange(count) % len(spec.classes) if spec.classes else None
     if spec.modality in ("points", "control"):
-        return Split(torch.randn(count, *spec.shape, generator=source), None)
-    return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), None)
+        return Split(torch.randn(count, *spec.shape, generator=source), c)
+    return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), c)
 
 
 def trainer(recipe: str, spec: Spec, steps: int = 4, precision: str = "fp32", **arguments: Any) -> Trainer:
@@ -447,6 +448,12 @@ COMMON: dict[str, tuple[Any, dict[str, Any]]] = {
     "ema": (0.05, {}),
 }
 CODED: dict[str, tuple[Any, dict[str, Any]]] = {**COMMON, "likelihood": ("laplace", {}), "variance": (0.3, {})}
+LABELS = {"condition": "labels"}
+TOLD: dict[str, tuple[Any, dict[str, Any]]] = {
+    "condition": ("labels", {}),
+    "decoder_condition": ("modulation", LABELS),
+    "hidden": (0.9, LABELS),
+}
 GAME: dict[str, tuple[Any, dict[str, Any]]] = {
     "game": ("hinge", {}),
     "r1": (0.1, {}),
@@ -463,13 +470,15 @@ SHIELDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "pack": (2, {}),
     "deviation": (True, {}),
     "spectral": (True, {}),
+    "discriminator_condition": ("concatenation", LABELS),
 }
 CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
-    "ae": CODED,
-    "vae": {**CODED, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
-    "gan": {**COMMON, **SHIELDED},
+    "ae": {**CODED, **TOLD},
+    "vae": {**CODED, **TOLD, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
+    "gan": {**COMMON, **TOLD, **SHIELDED},
     "vaegan": {
         **CODED,
+        **TOLD,
         **SHIELDED,
         "form": ("learned", {}),
         "beta": (4.0, {}),
@@ -558,7 +567,8 @@ OPTIONS = [
     (recipe, spec, option)
     for recipe, spec in PAIRS
     for option in CASES[recipe]
-    if not (option == "augment" and spec.modality == "points")  # which are not augmented, and say so
+    # points are not augmented, and have no levels to scale; both say so
+    if not (option in ("augment", "decoder_condition") and spec.modality == "points")
 ]
 
 
@@ -592,7 +602,8 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
 
     At a rate at which logits leave [-1, 1] within these steps: inside, hinge and wasserstein are one game.
     """
-    beside = {"game": {"r1": 0, "r2": 0}, "augment": {"game": "hinge"}}.get(option, {})
+    asked = dict.fromkeys(("decoder_condition", "discriminator_condition"), LABELS)
+    beside = {"game": {"r1": 0, "r2": 0}, "augment": {"game": "hinge"}, **asked}.get(option, {})
     # states of an LSTM are small, and so are its first verdicts; its step sizes fall besides
     steps = 30 if recipe == "rgan" else 10 if recipe in STAGED else 4
     ends: dict[str, list[Tensor]] = {}

@@ -28,24 +28,29 @@ PAGES = Path(__file__).parents[1] / "standalone"
 # page -> recipe, what it fixes, and the recipe's options that the page leaves out
 SHIELDS = {"ttur", "noise", "augment", "pack", "deviation", "spectral"}
 BALANCE = {"warm_up", "delta", "balance", "ramp"}
+TOLD = {"condition", "decoder_condition", "hidden"}
+ASKED = TOLD | {"discriminator_condition"}
 TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
-    "ae": ("ae", {}, {"likelihood"}),
-    "vae": ("vae", {}, {"likelihood", "free_bits", "warm_up", "delta"}),
-    "gan": ("gan", {}, {"game", "gradient_penalty", "critic_steps"} | SHIELDS),
+    "ae": ("ae", {}, {"likelihood"} | TOLD),
+    "vae": ("vae", {}, {"likelihood", "free_bits", "warm_up", "delta"} | TOLD),
+    "gan": ("gan", {}, {"game", "gradient_penalty", "critic_steps"} | SHIELDS | ASKED),
     "vaegan_joint": (
         "vaegan",
         {"form": "joint", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"} | SHIELDS | BALANCE,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate", "share"}
+        | SHIELDS
+        | BALANCE
+        | ASKED,
     ),
     "vaegan_learned": (
         "vaegan",
         {"form": "learned", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"} | SHIELDS | BALANCE,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "lam", "gate", "share"} | SHIELDS | BALANCE | ASKED,
     ),
     "vaegan_two_stage": (
         "vaegan",
         {"form": "two-stage", "sees": "both"},
-        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS | BALANCE,
+        {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS | BALANCE | ASKED,
     ),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),

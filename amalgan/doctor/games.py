@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from amalgan.doctor.findings import FAILS, HURTS, Finding, History, Remedy, Signal, rounded, times
+from amalgan.doctor.findings import FAILS, HURTS, LOOKS, Finding, History, Remedy, Signal, rounded, times
 from amalgan.doctor.steps import fast_steps
 
 ROUNDS = 6  # ways between looks, none of them short, before two players are said to chase each other
@@ -28,7 +28,8 @@ def mode_collapse(run: History) -> Finding | None:
             diversity.share(below=0.35),
             diversity,
         )
-    if missing.stays(above=0.2) and missing.now > 0.8 * missing.values[-3]:  # what is still coming back is no collapse
+    # what is still coming back is no collapse
+    if missing.stays(above=0.2, looks=LOOKS + 1) and missing.now > 0.8 * missing.values[-LOOKS]:
         return Finding(
             "missing modes",
             HURTS,
@@ -133,7 +134,7 @@ def oscillation(run: History) -> Finding | None:
     moved = Signal(tuple(ways), "way of a sample between looks, in widths of the data")
     late = moved.values[-ROUNDS:]
     # young players move a lot, too, but less and less: on MNIST the fifth or sixth way of healthy runs was short
-    if not moved.stays(above=0.18, looks=ROUNDS) or fmean(late[-2:]) < 0.5 * fmean(late[:2]):
+    if not moved.stays(above=0.18, looks=ROUNDS) or fmean(late[-2:]) < 0.35 * fmean(late[:2]):
         return None
     return Finding(
         "oscillation",
@@ -150,19 +151,27 @@ def oscillation(run: History) -> Finding | None:
 
 
 def batch_norm_mixing(run: History) -> Finding | None:
-    """The discriminator knows data from samples by the statistics of the batch that they come in."""
+    """What the discriminator says of an example is what the rest of the batch is."""
     alone, mixed = run.of("verdicts", "alone"), run.of("verdicts", "mixed")
-    owed = alone.less(mixed, "separation owed to the batch")
-    if not owed.stays(above=0.2):
+    owed = alone.less(mixed)
+    apart = Signal(
+        tuple((step, abs(value)) for step, value in owed.looks), "separation owed to the batch, or lost by it"
+    )
+    if not apart.stays(above=0.2):
         return None
+    does = (
+        "more often than in one: it judges the batch"
+        if owed.now > 0
+        else "less often than in one: the batch hides them"
+    )
     return Finding(
         "batch norm mixes examples",
         HURTS,
-        f"Judged in batches of their own, samples are told from data {owed.now:.0%} more often than in one: by the batch.",
+        f"Judged in batches of their own, samples are told from data {apart.now:.0%} {does}.",
         {"alone": alone.now, "mixed": mixed.now},
         (Remedy({}, "a discriminator without batch norm: spectral or no normalisation"),),
-        owed.share(above=0.2),
-        owed,
+        apart.share(above=0.2),
+        apart,
     )
 
 

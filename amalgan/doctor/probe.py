@@ -234,10 +234,10 @@ class Probe:
 
     def _labels(self, held_out: Any) -> dict[str, float]:
         c, fake = held_out.c, _fake(held_out)
-        if c is None or fake is None or not hasattr(self.model, "given"):
+        if c is None or fake is None or not hasattr(self.model, "labels"):
             return {}
         noise = held_out.noise("prior", (len(fake), self.model.latent))
-        differs = c != c.roll(1, 0)
+        differs = (c != c.roll(1, 0)).reshape(len(c), -1).any(1)
         if not bool(differs.any()):
             return {}
         relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics import features as feature_networks
+from amalgan.metrics.conditional import conditional, taught
 from amalgan.metrics.coverage import coverage, radii
 from amalgan.metrics.distance import Moments, frechet, kernel, moments
 from amalgan.metrics.features import Features
@@ -55,6 +56,7 @@ class Reference:
     known: Any
     classes: int
     real: Tensor
+    real_c: Tensor | None
     real_features: Tensor
     real_moments: Moments
     real_radii: Tensor
@@ -85,7 +87,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
             f"give at least {NEIGHBOURS + 1} items in each, better a thousand",
         )
     eyes = features or feature_networks.choose(data)
-    real, learned = _pick(held_out, n, split), _pick(train, n, "train")
+    (real, real_c), (learned, learned_c) = _pick(held_out, n, split), _pick(train, n, "train")
     seen = torch.arange(len(train)) if eyes.quick else _order(len(train), "train")[:SLOW]
     real_features, train_features = eyes(real), torch.cat([eyes(train.batch(i)[0]) for i in seen.split(1000)])
     known, classes = getattr(data, "known", None), len(data.spec.classes)
@@ -97,6 +99,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
         known=known,
         classes=classes,
         real=real,
+        real_c=real_c,
         real_features=real_features,
         real_moments=moments(real_features),
         real_radii=radii(real_features, NEIGHBOURS),
@@ -107,6 +110,14 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
     )
     floor = {name: value for name, (value, _) in sample_scores(learned, ours).items()}
     ceiling = {name: value for name, (value, _) in sample_scores(shuffled(learned), ours).items()}
+    if real_c is not None and learned_c is not None and eyes.head is not None:
+        floor |= {name: value for name, (value, _) in label_scores(eyes(learned), learned_c, ours).items()}
+        right = conditional(
+            eyes, real_features, real_c, real_features, real_c
+        ).label_accuracy  # of what it has not seen
+        floor |= {"label_accuracy": right, "tstr": right}
+        guess = float(real_c[real_c >= 0].bincount().max() / (real_c >= 0).sum())  # always the most frequent class
+        ceiling |= {"label_accuracy": guess, "class_diversity": 0.0, "tstr": guess}
     floor |= {"pixel_mse": 0.0, "frechet_reconstruction": 0.0}
     floor |= {"memorisation": QUANTILE, "memorisation_ratio": 1.0, "memorisation_features": QUANTILE}
     mean = mean_item(train).expand_as(real)
@@ -157,6 +168,13 @@ def evaluate(
         for prior in available:
             samples = as_saved(model.sample(against.n, seed=seed, prior=prior).cpu().float())
             scores = sample_scores(samples, against) | memorisation_scores(samples, against)
+            asked = (
+                model.labels(against.n, seed) if hasattr(model, "labels") and against.eyes.head is not None else None
+            )
+            if asked is not None and against.real_c is not None:
+                scores |= label_scores(against.eyes(samples), asked, against)
+                if prior == available[0]:
+                    scores["tstr"] = taught_score(samples, asked, against, seed)
             rows += [_row(name, *score, against, prior=prior) for name, score in scores.items()]
     finally:
         model.train(training)
@@ -190,6 +208,21 @@ def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float,
     u = uniqueness(samples, against.duplicate)
     scores["uniqueness"] = (u.unique, f"{u.distinct:.1%} exactly distinct")
     return scores
+
+
+def label_scores(seen: Tensor, c: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
+    """Value and note of what can be said of features (n, d) of images that were to be of classes c (n,)."""
+    assert against.real_c is not None
+    found = conditional(against.eyes, seen, c, against.real_features, against.real_c)
+    note = f"{len(against.real_c.unique())} classes as {against.eyes.name} sees them"
+    return {"label_accuracy": (found.label_accuracy, note), "class_diversity": (found.class_diversity, note)}
+
+
+def taught_score(samples: Tensor, c: Tensor, against: Reference, seed: int) -> tuple[float, str]:
+    """Value and note of what samples with classes c teach."""
+    assert against.real_c is not None
+    accuracy = taught(samples, c, against.real, against.real_c, against.classes, seed)
+    return accuracy, f"{len(samples)} samples, tested on {int((against.real_c >= 0).sum())} real images"
 
 
 def memorisation_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
@@ -232,7 +265,7 @@ def as_saved(samples: Tensor) -> Tensor:
 
 
 def _reconstruction_rows(model: Any, against: Reference) -> list[Row]:
-    again = reconstruct(model, against.real)
+    again = reconstruct(model, against.real, against.real_c)
     distance = frechet(against.real_moments, against.eyes(as_saved(again)))
     return [
         _row("pixel_mse", pixel_error(against.real, again), "", against),
@@ -241,7 +274,7 @@ def _reconstruction_rows(model: Any, against: Reference) -> list[Row]:
 
 
 def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, priors: Sequence[str]) -> list[Row]:
-    found = latents(model, against.real, seed)
+    found = latents(model, against.real, seed, against.real_c)
     active = active_units(found.mean)
     rows = [
         _row("distortion", float(found.distortion.mean()), "", against),
@@ -249,15 +282,16 @@ def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, 
         _row("elbo", float(found.elbo.mean()), "", against, prior="standard"),
         _row("active_units", active, f"of {model.latent}", against),
     ]
-    some = against.real[:n]
-    for prior, nll in zip(priors, importance_sampled_nlls(model, some, [model.prior(p) for p in priors], k, seed)):
+    some, c = against.real[:n], None if against.real_c is None else against.real_c[:n]
+    nlls = importance_sampled_nlls(model, some, [model.prior(p) for p in priors], k, seed, c=c)
+    for prior, nll in zip(priors, nlls):
         error = float(nll.std()) / len(nll) ** 0.5
         rows.append(_row("nll", float(nll.mean()), f"k = {k}, standard error {error:.2g}", against, len(some), prior))
     return rows
 
 
 IN_FEATURES = {"frechet_reconstruction", "frechet", "kernel", "precision", "recall", "density", "coverage"}
-IN_FEATURES |= {"memorisation_features"}
+IN_FEATURES |= {"memorisation_features", "label_accuracy", "class_diversity"}
 OF_CLASSES = {"modes", "modes_strict", "reverse_kl"}  # need the network, unless the density is known
 
 
@@ -274,6 +308,7 @@ def _order(n: int, name: str) -> Tensor:
     return torch.randperm(n, generator=generator("reference", name))
 
 
-def _pick(split: Any, n: int, name: str) -> Tensor:
-    """n items of a split `(n, *shape)`, the same ones every time."""
-    return torch.cat([split.batch(index)[0] for index in _order(len(split), name)[:n].split(1000)])
+def _pick(split: Any, n: int, name: str) -> tuple[Tensor, Tensor | None]:
+    """n items of a split `(n, *shape)` and their labels, the same ones every time."""
+    x, c = zip(*(split.batch(index) for index in _order(len(split), name)[:n].split(1000)))
+    return torch.cat(x), None if c[0] is None else torch.cat(c)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amalgan import files
+from amalgan.data.core import Split
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics.inception import Inception
 
@@ -130,7 +131,7 @@ def classifier(data: Any, seed: int = 0, steps: int = STEPS) -> Features:
     """
     if data.spec.modality == "points":
         return coordinates(data)
-    c = data.train.c
+    c = data.train.c if data.spec.classes else None  # numbers that describe an example are no classes
     known = torch.empty(0, dtype=torch.long) if c is None else (c >= 0).nonzero()[:, 0]
     if c is None or len(c[known].unique()) < 2:
         raise UsageError(
@@ -139,11 +140,25 @@ def classifier(data: Any, seed: int = 0, steps: int = STEPS) -> Features:
             "use features.self_supervised(data), or give Inception weights with features.from_file(path)",
         )
 
-    def task(x: Tensor, c: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        assert c is not None
-        return x, c
+    return _trained("classifier", data, len(data.spec.classes), _labels, known, seed, steps)
 
-    return _trained("classifier", data, len(data.spec.classes) or int(c.max()) + 1, task, known, seed, steps)
+
+def pupil(x: Tensor, c: Tensor, classes: int, seed: int = 0, steps: int = STEPS) -> nn.Module:
+    """The same classifier, of images x (n, C, H, W) with known classes c (n,): (B, C, H, W) -> logits (B, classes)."""
+    model = _network(tuple(x.shape[1:]), classes, seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _train(model, Split(x, c), _labels, torch.arange(len(x)), seed, steps)
+    finally:
+        torch.set_num_threads(threads)
+    return model.eval()
+
+
+def _labels(x: Tensor, c: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The task of a classifier."""
+    assert c is not None
+    return x, c
 
 
 def self_supervised(data: Any, seed: int = 0, steps: int = STEPS) -> Features:
@@ -183,7 +198,7 @@ def coordinates(data: Any) -> Features:
 def choose(data: Any, seed: int = 0) -> Features:
     """What to judge this data set with: coordinates of points, a classifier where there are labels, else
     self-supervised features."""
-    c = data.train.c
+    c = data.train.c if data.spec.classes else None
     labelled = c is not None and len(c[c >= 0].unique()) > 1
     return classifier(data, seed) if labelled else self_supervised(data, seed)
 
@@ -248,10 +263,7 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
     """The network from the cache, or trained on the `usable` items of the training split and then cached."""
     key = json.dumps([RECIPE, kind, data.fingerprint, list(data.spec.shape), classes, seed, steps])
     path = cache_folder() / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nn.Sequential(SmallNetwork(data.spec.shape), nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, classes)))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _network(data.spec.shape, classes, seed)
     accuracy = _read(path, key, model)
     if accuracy is None:
         threads = torch.get_num_threads()
@@ -263,6 +275,14 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
         accuracy = _accuracy(model, data.validation if len(data.validation) else data.test, task, seed)
         _write(path, key, model, accuracy)
     return Features(f"{kind} of {data.name}", model[0], model[1], accuracy)
+
+
+def _network(shape: tuple[int, ...], classes: int, seed: int) -> nn.Sequential:
+    """Untrained: images -> features -> logits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = nn.Sequential(SmallNetwork(shape), nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, classes)))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _train(model: nn.Module, train: Any, task: Task, usable: Tensor, seed: int, steps: int) -> None:

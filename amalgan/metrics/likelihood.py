@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from amalgan.errors import AmalganError, UsageError
-from amalgan.metrics.reconstruction import device_of
+from amalgan.metrics.reconstruction import batches, device_of
 from amalgan.models.priors import StandardNormal
 from amalgan.noise import generator
 
@@ -46,7 +46,13 @@ class Latents(NamedTuple):
 
 
 def importance_sampled_nll(
-    model: Any, x: Tensor, k: int = 500, seed: int = 0, prior: Prior | None = None, at_once: int = 2048
+    model: Any,
+    x: Tensor,
+    k: int = 500,
+    seed: int = 0,
+    prior: Prior | None = None,
+    at_once: int = 2048,
+    c: Tensor | None = None,
 ) -> Tensor:
     """Upper bound on -log p(x) by importance sampling from the posterior, `(N,)` float64 nats per example.
 
@@ -62,17 +68,24 @@ def importance_sampled_nll(
         k: importance samples per image.
         prior: p(z); N(0, I) by default.
         at_once: pairs of image and sample decoded in one pass: this bounds the memory.
+        c: conditions `(N, ...)`: then it is -log p(x|c).
 
     Raises:
         UsageError: k < 1, or a model without an encoder.
         AmalganError: a weight is NaN.
     """
-    return importance_sampled_nlls(model, x, [prior or StandardNormal(model.latent)], k, seed, at_once)[0]
+    return importance_sampled_nlls(model, x, [prior or StandardNormal(model.latent)], k, seed, at_once, c)[0]
 
 
 @torch.no_grad()
 def importance_sampled_nlls(
-    model: Any, x: Tensor, priors: Sequence[Prior], k: int = 500, seed: int = 0, at_once: int = 2048
+    model: Any,
+    x: Tensor,
+    priors: Sequence[Prior],
+    k: int = 500,
+    seed: int = 0,
+    at_once: int = 2048,
+    c: Tensor | None = None,
 ) -> Tensor:
     """`importance_sampled_nll` under several priors `(P, N)` at the price of one: the samples are shared."""
     if k < 1 or not model.has_density:
@@ -83,11 +96,12 @@ def importance_sampled_nlls(
         )
     device = device_of(model)
     images, samples = max(1, at_once // k), min(k, at_once)
-    result = []
-    for start in range(0, len(x), images):
-        batch = x[start : start + images].to(device)
-        posterior = model.posterior(batch)
-        noise = torch.stack([_noise(seed, start + i, k, posterior.mean.shape[1]) for i in range(len(batch))], 1)
+    result, done = [], 0
+    for told, part in batches(model, x, c, images):
+        batch = part.to(device)
+        posterior = told.posterior(batch)
+        noise = torch.stack([_noise(seed, done + i, k, posterior.mean.shape[1]) for i in range(len(batch))], 1)
+        done += len(batch)
         total = torch.full((len(priors), len(batch)), -math.inf, dtype=torch.float64, device=device)
         for epsilon in noise.split(samples):  # (S, B, d)
             epsilon = epsilon.to(posterior.mean)
@@ -95,7 +109,7 @@ def importance_sampled_nlls(
             log_q = posterior.log_prob(z)
             assert log_q.shape == z.shape[:2], "posterior.log_prob must sum over the last dimension only"
             flat, repeated = z.flatten(0, 1), batch.repeat(len(z), *[1] * (batch.ndim - 1))
-            given_z = model.log_likelihood(repeated, flat).double().view(log_q.shape) - log_q.double()
+            given_z = told.log_likelihood(repeated, flat).double().view(log_q.shape) - log_q.double()
             for p, prior in enumerate(priors):
                 weight = given_z + prior.log_prob(flat).double().view(log_q.shape)
                 total[p] = torch.logaddexp(total[p], weight.logsumexp(0))
@@ -112,16 +126,17 @@ def importance_sampled_nlls(
 
 
 @torch.no_grad()
-def latents(model: Any, x: Tensor, seed: int = 0, batch: int = 500) -> Latents:
+def latents(model: Any, x: Tensor, seed: int = 0, c: Tensor | None = None, batch: int = 500) -> Latents:
     """Distortion (one z an image), KL per dimension (against N(0, I); closed where it can be), posterior means of x."""
-    device, parts = device_of(model), []
-    for start in range(0, len(x), batch):
-        part = x[start : start + batch].to(device)
-        posterior = model.posterior(part)
+    device, parts, done = device_of(model), [], 0
+    for told, some in batches(model, x, c, batch):
+        part = some.to(device)
+        posterior = told.posterior(part)
         d = posterior.mean.shape[1]
-        epsilon = torch.cat([_noise(seed, start + i, 1, d) for i in range(len(part))]).to(posterior.mean)
+        epsilon = torch.cat([_noise(seed, done + i, 1, d) for i in range(len(part))]).to(posterior.mean)
+        done += len(part)
         z = posterior.sample(epsilon)
-        distortion = -model.log_likelihood(part, z)
+        distortion = -told.log_likelihood(part, z)
         # without a closed form the code is one group, its KL taken at the same z
         sampled = not hasattr(posterior, "kl")
         kl = (posterior.log_prob(z) - model.standard.log_prob(z))[:, None] if sampled else posterior.kl()

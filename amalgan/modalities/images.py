@@ -52,6 +52,17 @@ METRICS = {
     "coverage": Meaning(
         "share", "higher", "Share of real images with a sample among their nearest neighbours: diversity, robust."
     ),
+    "label_accuracy": Meaning(
+        "share", "higher", "Share of samples in which a classifier of real data sees the class that was asked for."
+    ),
+    "class_diversity": Meaning(
+        "ratio",
+        "higher",
+        "Distance between samples of one class, over that between real examples of it; 1 for real data.",
+    ),
+    "tstr": Meaning(
+        "share", "higher", "Accuracy on held-out real data of a classifier that has seen nothing but samples."
+    ),
     "modes": Meaning("modes", "higher", "Modes (or classes) that got at least one good sample."),
     "modes_strict": Meaning(
         "modes", "higher", "Modes (or classes) that got at least half of their fair share of the samples."
@@ -94,6 +105,9 @@ class Images(Modality):
         "elbo": "ELBO",
         "modes_strict": "modes, strictly",
         "reverse_kl": "reverse KL",
+        "label_accuracy": "label accuracy",
+        "class_diversity": "diversity within a class",
+        "tstr": "accuracy of a classifier taught by samples",
         "jsd": "Jensen-Shannon divergence",
         "memorisation_features": "memorisation in features",
     }
@@ -105,11 +119,13 @@ class Images(Modality):
             "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "quality",
             "reverse_kl", "jsd",
         ),
+        "Labels": ("label_accuracy", "class_diversity", "tstr"),
         "Repetition and copying": ("uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"),
     }  # fmt: skip
     charts = ("pixel_mse", "frechet", "coverage")
     in_terminal = (
-        "pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "modes", "quality", "memorisation"
+        "pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "label_accuracy", "tstr", "modes", "quality",
+        "memorisation",
     )  # fmt: skip
     ratios = ("pixel_mse", "frechet")
     unranked = frozenset(

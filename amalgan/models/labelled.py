@@ -1,6 +1,10 @@
-"""A latent model whose decoder and discriminator are told the label of what they make and judge.
+"""A latent model of data with conditions: its networks are told what they make, judge and encode.
 
-fake = G(z, c),  verdicts D(x, c), D(fake, c)                            (Mirza and Osindero 2014; RCGAN for series)
+    z ~ q(z|x, c),  p(x|z, c)                                                 (Sohn et al. 2015)
+    fake = G(z, c),  D(x, c), D(fake, c)                                      (Mirza and Osindero 2014; RCGAN for series)
+
+A condition is a class, or several numbers that describe an example. Some are hidden while it trains, so that the model
+makes examples without one, too (Ho and Salimans 2022, for diffusion); where the data lack them, they are unknown as well.
 """
 
 from __future__ import annotations
@@ -12,53 +16,70 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.models.latent import LatentDraw, LatentModel
+from amalgan.networks.conditions import is_told
 from amalgan.noise import Noise, uniform_rows
 
-TOLD = ("decoder", "discriminator")
+EXAMPLES = 1_000  # conditions of the training set that samples draw theirs from, where they are numbers
 
 
 class Given(nn.Module):
-    """A network that is told the labels c (B,) of a batch; of k B rows each B in turn carry them (several fakes do)."""
+    """A network that is told the conditions c (B, ...) of a batch; of k B rows each B in turn carry them, as several
+    fakes and several codes of an example do."""
 
     def __init__(self, network: nn.Module, c: Tensor) -> None:
         super().__init__()
         self.network, self.c = network, c
 
     def forward(self, x: Tensor) -> Any:
-        return self.network(x, self.c.repeat(len(x) // len(self.c)))
+        return self.network(x, self.c.repeat(len(x) // len(self.c), *[1] * (self.c.dim() - 1)))
 
 
 class LabelledModel(LatentModel):
-    """A latent model of labelled data: `decoder(z, c)`, `discriminator(x, c)`; the encoder is not told.
+    """A latent model of data with conditions, told to those of its networks that take them beside x or z.
 
-    Arguments as for `LatentModel`; the spec has classes.
+    Arguments as for `LatentModel`; the spec has classes, or numbers in its details. And
+
+        hidden: the share of conditions that are hidden from all networks in training, in [0, 1).
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, hidden: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.shares: Tensor  # of the labels in the training set, from which samples draw theirs
-        self.register_buffer("shares", torch.full((len(self.spec.classes),), 1 / len(self.spec.classes)))
+        self.hidden = hidden
+        numbers = self.spec.details.get("numbers", [])
+        # of the training set: how frequent classes are, or some of its numbers
+        self.seen: Tensor
+        of_classes = torch.full((len(self.spec.classes),), 1 / max(1, len(self.spec.classes)))
+        self.register_buffer("seen", of_classes if self.spec.classes else torch.zeros(EXAMPLES, len(numbers)))
 
     def given(self, c: Tensor) -> LatentModel:
-        """The same networks, told the labels c (B,) of a batch of B."""
+        """The same networks, told the conditions c (B, ...) of a batch of B."""
         view = copy(self)
         view._modules = {
-            name: Given(part, c) if name in TOLD and part is not None else part for name, part in self._modules.items()
+            name: Given(part, c) if part is not None and is_told(part) else part for name, part in self._modules.items()
         }
         return view
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
-        """One play on a batch x (B, *shape) with labels c (B,)."""
-        assert c is not None
+        """One play on a batch x (B, *shape) with conditions c (B, ...), of which some are hidden in training."""
+        c = self.unknown(len(x)).to(x.device) if c is None else c
+        if self.training and self.hidden > 0:
+            hidden = noise.uniform("hidden", (len(x),)) < self.hidden
+            c = torch.where(hidden.view(-1, *[1] * (c.dim() - 1)), self.unknown(len(x)).to(c), c)
         return LatentDraw(self.given(c), x, c, noise)
 
+    def unknown(self, n: int) -> Tensor:
+        """n conditions of which nothing is known: -1 (n,), or NaN (n, K)."""
+        return torch.full((n,), -1) if self.spec.classes else torch.full((n, self.seen.shape[1]), torch.nan)
+
     def labels(self, n: int, seed: int = 0) -> Tensor:
-        """n labels (n,), as frequent as in the training set."""
+        """n conditions (n, ...), as frequent as in the training set; the i-th is the same for any n."""
         uniform = uniform_rows(n, (), seed, "labels")
-        return torch.searchsorted(self.shares.cpu().cumsum(0), uniform, right=True).clamp(max=len(self.shares) - 1)
+        if not self.spec.classes:
+            return self.seen.cpu()[(uniform * EXAMPLES).long().clamp(max=EXAMPLES - 1)]
+        return torch.searchsorted(self.seen.cpu().cumsum(0), uniform, right=True).clamp(max=len(self.seen) - 1)
 
     def calibrate(self, split: Any, seed: int = 0) -> None:
-        """Nothing: verdicts are about examples with their labels, and a prior draws codes alone."""
+        """Nothing: verdicts are about examples with their conditions, and a prior draws codes alone."""
 
     @torch.no_grad()
     def sample(
@@ -70,16 +91,21 @@ class LabelledModel(LatentModel):
         batch: int = 256,
         c: Tensor | None = None,
     ) -> Tensor:
-        """n samples (n, *shape) with the labels c (n,), by default those of `labels`."""
-        device = self.shares.device
+        """n samples (n, *shape) with the conditions c (n, ...), by default those of `labels`."""
+        device = self.seen.device
         z = self.prior(prior).sample(n, seed, start).to(device)
         c = (self.labels(start + n, seed)[start:] if c is None else c).to(device)
         parts = zip(z.split(batch), c.split(batch))
-        return torch.cat([self.given(labels).decode(part) for part, labels in parts])
+        return torch.cat([self.given(some).decode(part) for part, some in parts])
 
     @torch.no_grad()
-    def finish(self, data: Any, seed: int = 0) -> None:
-        """What is done once, after training: the prior is fitted, and labels are counted."""
-        super().finish(data, seed)
-        known = data.train.c[data.train.c >= 0]
-        self.shares.copy_(torch.bincount(known, minlength=len(self.shares)) / max(1, len(known)))
+    def begin(self, split: Any) -> None:
+        """What is done once, before training: the conditions of the training set are counted, or some of them kept."""
+        super().begin(split)
+        c = split.c
+        if c is None:
+            return
+        if self.spec.classes:
+            self.seen.copy_(torch.bincount(c[c >= 0], minlength=len(self.seen)) / max(1, int((c >= 0).sum())))
+        else:
+            self.seen.copy_(c[torch.arange(EXAMPLES) % len(c)])

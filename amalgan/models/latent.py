@@ -111,6 +111,10 @@ class LatentModel(Model):
         """One play on a batch x (B, *shape)."""
         return LatentDraw(self, x, c, noise)
 
+    def given(self, c: Tensor) -> LatentModel:
+        """The model that has been told the conditions c (B, ...) of a batch: this one, which takes none."""
+        return self
+
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) for x (B, *shape).
 
@@ -207,7 +211,7 @@ class LatentModel(Model):
         if self.encoder is not None:
             device = next(self.parameters()).device
             examples = torch.arange(min(PRIOR_EXAMPLES, len(data.train)))
-            self.fit_prior((data.train.batch(index, device)[0] for index in examples.split(500)), seed)
+            self.fit_prior((data.train.batch(index, device) for index in examples.split(500)), seed)
         if self.discriminator is not None and judges_alone(self.discriminator):
             self.calibrate(data.validation, seed)
 
@@ -224,8 +228,10 @@ class LatentModel(Model):
             self.calibration = torch.zeros(2)
 
     @torch.no_grad()
-    def fit_prior(self, x: Iterable[Tensor], seed: int = 0, components: int = 100) -> Mixture | None:
-        """Fit a mixture to the aggregate posterior of x, batches of data; None for a model without encoder.
+    def fit_prior(
+        self, batches: Iterable[tuple[Tensor, Tensor | None]], seed: int = 0, components: int = 100
+    ) -> Mixture | None:
+        """Fit a mixture to the aggregate posterior of batches x, c of data; None for a model without encoder.
 
         Fewer components are used for small data: at least 20 examples each.
         """
@@ -233,9 +239,9 @@ class LatentModel(Model):
             return None
         source = generator(key(seed, "aggregate posterior"))
         codes = []
-        for batch in x:
-            posterior = self.posterior(batch)
-            epsilon = torch.randn(posterior.mean.shape, generator=source).to(batch)
+        for x, c in batches:
+            posterior = (self if c is None else self.given(c)).posterior(x)
+            epsilon = torch.randn(posterior.mean.shape, generator=source).to(x)
             codes.append(posterior.sample(epsilon).cpu())
         z = torch.cat(codes)
         components = max(1, min(components, len(z) // 20))

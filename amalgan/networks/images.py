@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, pad, pixel_shuffle
 
 from amalgan.errors import UsageError
+from amalgan.networks.conditions import Modulation
 
 SMALLEST, LARGEST = 8, 64
 SLOPE = 0.2  # of the leaky units, as in DCGAN
@@ -105,9 +106,10 @@ class Decoder(nn.Module):
         shape: (C_out, H, W), C_out = the likelihood's factor times the image's channels.
         latent: d.
         width: channels of the finest level.
+        told: numbers of a second input (B, told) that modulates every level; 0 for none.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 32) -> None:
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 32, told: int = 0) -> None:
         super().__init__()
         self.sides = pyramid(shape, coarsest=7)
         channels = widths(width, len(self.sides))[::-1]
@@ -120,19 +122,21 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.pixels.weight.copy_(self.pixels.weight[::4].repeat_interleave(4, 0))
             nn.init.zeros_(self.pixels.bias)  # type: ignore[arg-type]
+        self.modulations = nn.ModuleList(Modulation(after, told) for after in channels[1:] if told)
 
     @torch.no_grad()
     def start_at(self, raw: Tensor) -> None:
         """Say `raw` (C_out,) of every pixel, but for what the code adds."""
         self.pixels.bias.copy_(raw.repeat_interleave(4))  # type: ignore[union-attr]
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, e: Tensor | None = None) -> Tensor:
         h = leaky_relu(self.code(z), SLOPE).view(len(z), *self.coarsest)
         h = h.contiguous(memory_format=torch.channels_last)
         for level, convolution in enumerate(self.convolutions):
             if level:
                 h = interpolate(h, size=self.sides[-1 - level], mode="nearest")
-            h = leaky_relu(convolution(h), SLOPE)
+            h = convolution(h)
+            h = leaky_relu(h if e is None else self.modulations[level](h, e), SLOPE)
         height, width = self.sides[0]
         return _fit(pixel_shuffle(self.pixels(h), 2), height, width)
 

@@ -20,10 +20,10 @@ from torch.nn.functional import one_hot
 
 
 def joined(x: Tensor, c: Tensor | None, classes: int) -> Tensor:
-    """Steps (B, T, F) with the label c (B,) at each: (B, T, F + classes); nothing but zeros where it is -1, unknown."""
+    """Steps (B, T, F) with the label c (B,) at each: (B, T, F + classes); nothing but zeros where it is unknown, -1 or None."""
     if not classes:
         return x
-    assert c is not None
+    c = torch.full((len(x),), -1, device=x.device) if c is None else c
     told = one_hot(c.clamp(min=0), classes) * (c >= 0)[:, None]
     return torch.cat([x, told.to(x)[:, None].expand(-1, x.shape[1], -1)], 2)
 
@@ -45,6 +45,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.steps, self.common, self.fresh, self.factor, self.classes = shape[0], common, fresh, factor, classes
+        self.told = bool(classes)
         self.steps_lstm = nn.LSTM(common + fresh + classes, width, batch_first=True)
         self.row = nn.Linear(width, factor * shape[1])
 
@@ -96,7 +97,7 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], out: int, width: int, classes: int = 0) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.told = classes, bool(classes)
         self.steps_lstm = nn.LSTM(shape[1] + classes, width, batch_first=True)
         self.code = nn.Linear(width, out)
 
@@ -130,10 +131,10 @@ class Discriminator(nn.Module):
         changes: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.classes, told = classes, shape[1] * (1 if changes is None else 2)
+        self.classes, self.told, read = classes, bool(classes), shape[1] * (1 if changes is None else 2)
         self.changes: Tensor | None
         self.register_buffer("changes", None if changes is None else torch.tensor(changes), persistent=False)
-        self.steps_lstm = nn.LSTM(told + classes, width, layers, batch_first=True)
+        self.steps_lstm = nn.LSTM(read + classes, width, layers, batch_first=True)
         self.verdict = nn.Linear(width, 1)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
+from amalgan.networks.conditions import is_told
 
 
 class Together(nn.Module):
@@ -47,6 +48,11 @@ class MinibatchDeviation(Together):
             )
         self.discriminator, self.group = discriminator, group
         self.slope = nn.Parameter(torch.zeros(()))
+
+    @property
+    def told(self) -> bool:
+        """Whether the other discriminator takes a condition, too."""
+        return is_told(self.discriminator)
 
     def forward(self, x: Tensor, *told: Tensor) -> tuple[Tensor, Tensor]:
         logits, features = self.discriminator(x, *told)

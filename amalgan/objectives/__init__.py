@@ -2,6 +2,7 @@
 
 from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan, smoothed
 from amalgan.objectives.balance import Balanced
+from amalgan.objectives.conditional import Classification
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, fading, warm_up
 from amalgan.objectives.elbo import (
     KL,
@@ -38,6 +39,7 @@ __all__ = [
     "Augmented",
     "Balanced",
     "Capacity",
+    "Classification",
     "Equilibrium",
     "FeatureMatching",
     "HistoricalAveraging",

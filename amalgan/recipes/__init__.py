@@ -90,6 +90,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "critic_steps": (1, 100),
     "ttur": (1e-3, 1e3),
     "noise": (0, 1e3),
+    "hidden": (0, 0.99),
     "pack": (1, 64),
     "share": (0.01, 0.99),
     "dropout": (0, 0.99),

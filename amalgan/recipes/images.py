@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from amalgan import signatures
 from amalgan.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from amalgan.data import Spec
     from amalgan.models.likelihoods import Likelihood
     from amalgan.objectives import Objective
@@ -30,15 +33,22 @@ Game = Literal[
     "pearson",
     "hellinger",
 ]
+EMBEDDED, PLANES = 32, 8  # numbers that a condition becomes: beside a code, and beside the channels of an image
 Form = Literal["joint", "learned", "two-stage"]
 Sees = Literal["reconstructions", "samples", "both"]
 Augment = Literal["none", "fixed", "adaptive"]
+Condition = Literal["none", "labels"]
+Telling = Literal["embedding", "modulation"]
+Asking = Literal["projection", "classifier", "concatenation"]
 
 
 def ae(
     spec: Spec,
     *,
     latent: int = 32,
+    condition: Condition = "none",
+    decoder_condition: Telling = "embedding",
+    hidden: float = 0.1,
     width: int = 32,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
@@ -50,6 +60,9 @@ def ae(
 
     Arguments:
         latent: dimensions of the code, >= 1.
+        condition: labels tells them to encoder and decoder, so that examples can be asked for by label.
+        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read; what is minimised is its negative logarithm.
         variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
@@ -60,7 +73,8 @@ def ae(
     from amalgan.models.posteriors import PointPosterior
     from amalgan.objectives import ae as objective
 
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior)
+    told = _told(spec, condition, decoder_condition, hidden)
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior, told=told)
     return plan_of(model, [(objective(), 1.0)], lr, batch, ema)
 
 
@@ -72,6 +86,9 @@ def vae(
     warm_up: float = 0.0,
     free_bits: float = 0.0,
     delta: float = 0.0,
+    condition: Condition = "none",
+    decoder_condition: Telling = "embedding",
+    hidden: float = 0.1,
     width: int = 32,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
@@ -87,6 +104,9 @@ def vae(
         warm_up: share of the steps over which beta rises from 0, in [0, 1]; 0 for none.
         free_bits: nats per latent dimension that cost nothing, >= 0.
         delta: nats below which the code's KL cannot fall, >= 0 (a delta-VAE's posterior); 0 for none.
+        condition: labels tells them to encoder and decoder, so that examples can be asked for by label.
+        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
         variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
@@ -96,7 +116,8 @@ def vae(
     """
     from amalgan.objectives import vae as objective
 
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=_posterior(delta))
+    told = _told(spec, condition, decoder_condition, hidden)
+    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=_posterior(delta), told=told)
     return plan_of(model, [(objective(_rising(beta, warm_up), free_bits), 1.0)], lr, batch, ema)
 
 
@@ -116,6 +137,10 @@ def gan(
     pack: int = 1,
     deviation: bool = False,
     spectral: bool = False,
+    condition: Condition = "none",
+    decoder_condition: Telling = "embedding",
+    discriminator_condition: Asking = "projection",
+    hidden: float = 0.1,
     width: int = 32,
     lr: float = 4e-4,
     batch: int = 64,
@@ -139,6 +164,11 @@ def gan(
         pack: so many examples are judged at once, >= 1; a divisor of the batch.
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
+        condition: labels tells them to both players, so that examples can be asked for by label.
+        decoder_condition: how the generator is told: as numbers beside the noise, or (images) by scaling every level.
+        discriminator_condition: how the discriminator asks for the label: by projection, by classifying real and fake
+            alike, or with the label among its inputs.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         lr: Adam's step size.
         batch: examples per step.
@@ -146,9 +176,11 @@ def gan(
     """
     from amalgan.objectives import gan as objective
 
-    judge = _discriminator(spec, width, batch, pack, deviation, spectral)
-    model = _model(spec, latent, width, discriminator=judge)
-    terms = total(objective(game), *penalties(r1, r2, gradient_penalty, lazy, ("fake",)))
+    told = _told(spec, condition, decoder_condition, hidden, discriminator_condition)
+    judge = _discriminator(spec, width, batch, pack, deviation, spectral, told)
+    model = _model(spec, latent, width, discriminator=judge, told=told)
+    slopes = penalties(r1, r2, gradient_penalty, lazy, ("fake",))
+    terms = total(objective(game), *slopes, *_guesses(told, ("fake",), ("decoder",)))
     terms = _through(terms, spec, game, noise, augment)
     return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps, ttur)
 
@@ -180,6 +212,10 @@ def vaegan(
     spectral: bool = False,
     gate: bool = False,
     share: float = 0.5,
+    condition: Condition = "none",
+    decoder_condition: Telling = "embedding",
+    discriminator_condition: Asking = "projection",
+    hidden: float = 0.1,
     width: int = 32,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
@@ -225,6 +261,11 @@ def vaegan(
         spectral: the discriminator's layers are divided by their largest singular value.
         gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68 +- 0.35).
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
+        condition: labels tells them to all networks, so that examples can be asked for by label.
+        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        discriminator_condition: how the discriminator asks for the label: by projection, by classifying real and fake
+            alike, or with the label among its inputs.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
         variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace; in the
@@ -240,16 +281,16 @@ def vaegan(
     _only(("joint", "two-stage"), form, balance=balance, ramp=ramp)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
-    judge = _discriminator(spec, width, batch, pack, deviation, spectral)
-    model = _model(
-        spec, latent, width, likelihood, variance, encoder=True, discriminator=judge, posterior=_posterior(delta)
-    )
+    told = _told(spec, condition, decoder_condition, hidden, discriminator_condition)
+    judge = _discriminator(spec, width, batch, pack, deviation, spectral, told)
+    model = _model(spec, latent, width, likelihood, variance, True, judge, _posterior(delta), told)
     risen = _rising(beta, warm_up)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
     encoder, decoder = ("encoder",), ("decoder",)
     moved = decoder if form == "learned" else encoder + decoder
-    play = _through(total(o.gan(game, fakes, moved), *slopes), spec, game, noise, augment)
+    play = total(o.gan(game, fakes, moved), *slopes, *_guesses(told, fakes, moved))
+    play = _through(play, spec, game, noise, augment)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         for_decoder = gamma * o.Similarity(decoder, variance) + play
@@ -274,6 +315,52 @@ def _only(wanted: tuple[Form, ...], form: Form, **arguments: Any) -> None:
             raise UsageError(f"{name}={value} with form={form}", found, f"add --form {wanted[0]}")
 
 
+@dataclass(frozen=True)
+class Told:
+    """How networks are told the conditions of some data."""
+
+    spec: Spec
+    decoder: Telling
+    hidden: float
+    discriminator: Asking
+
+    def embedding(self, size: int) -> Any:
+        """e(c), (B, size)."""
+        from amalgan.networks.conditions import embedding
+
+        return embedding(self.spec, size)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a guess of the condition is."""
+        return len(self.spec.classes) or len(self.spec.details["numbers"])
+
+
+def _told(
+    spec: Spec, condition: Condition, decoder: Telling, hidden: float, discriminator: Asking = "projection"
+) -> Told | None:
+    """How networks are told labels, None where they are not.
+
+    Raises:
+        UsageError: data without labels.
+    """
+    if condition == "none":
+        return None
+    if not spec.classes and "numbers" not in spec.details:
+        instead = "put the images of each class in a folder of its name, or leave --condition out"
+        raise UsageError("condition=labels", "data without labels", instead)
+    if decoder == "modulation" and spec.modality != "images":
+        raise UsageError(f"decoder_condition={decoder}", f"data that are {spec.modality}", "write embedding")
+    return Told(spec, decoder, hidden, discriminator)
+
+
+def _guesses(told: Told | None, fakes: tuple[str, ...], moves: tuple[str, ...]) -> list[Objective]:
+    """The term of an auxiliary classifier, where there is one."""
+    from amalgan.objectives import Classification
+
+    return [Classification(fakes, moves)] if told and told.discriminator == "classifier" else []
+
+
 def _model(
     spec: Spec,
     latent: int,
@@ -283,23 +370,47 @@ def _model(
     encoder: bool = False,
     discriminator: Callable[[], Any] | None = None,
     posterior: Any = None,
+    told: Told | None = None,
 ) -> Any:
     from amalgan.models import LatentModel
+    from amalgan.models.labelled import LabelledModel
     from amalgan.models.posteriors import GaussianPosterior
+    from amalgan.networks.conditions import Joined, Modulated
 
-    room = _room(spec)
-    posterior = posterior or GaussianPosterior
+    room, posterior = _room(spec), posterior or GaussianPosterior
     reads = likelihood_named(likelihood, variance, squash=spec.modality == "images")
     raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
-    return LatentModel(
+    out = posterior.factor * latent
+    if told is None:
+        return LatentModel(
+            spec,
+            latent,
+            reads,
+            decoder=room.Decoder(raw_shape, latent, width),
+            encoder=room.Encoder(spec.shape, out, width) if encoder else None,
+            discriminator=discriminator() if discriminator else None,
+            posterior=posterior,
+        )
+    decoder: nn.Module
+    if told.decoder == "modulation":
+        decoder = Modulated(room.Decoder(raw_shape, latent, width, told=EMBEDDED), told.embedding(EMBEDDED))
+    else:
+        decoder = Joined(room.Decoder(raw_shape, latent + EMBEDDED, width), told.embedding(EMBEDDED))
+    return LabelledModel(
         spec,
         latent,
         reads,
-        decoder=room.Decoder(raw_shape, latent, width),
-        encoder=room.Encoder(spec.shape, posterior.factor * latent, width) if encoder else None,
+        decoder=decoder,
+        encoder=Joined(room.Encoder(_beside(spec), out, width), told.embedding(PLANES)) if encoder else None,
         discriminator=discriminator() if discriminator else None,
         posterior=posterior,
+        hidden=told.hidden,
     )
+
+
+def _beside(spec: Spec) -> tuple[int, ...]:
+    """The shape of an example with its condition beside it."""
+    return (spec.shape[0] + PLANES, *spec.shape[1:])
 
 
 def _rising(beta: float, share: float) -> Any:
@@ -321,24 +432,38 @@ def _room(spec: Spec) -> Any:
     return {"images": networks.images, "points": networks.points}[spec.modality]
 
 
-def _discriminator(spec: Spec, width: int, batch: int, pack: int, deviation: bool, spectral: bool) -> Callable[[], Any]:
+def _discriminator(
+    spec: Spec, width: int, batch: int, pack: int, deviation: bool, spectral: bool, told: Told | None = None
+) -> Callable[[], Any]:
     """Makes the room's discriminator, within what was asked for; called after the other networks are made."""
     from amalgan.networks import normalise, together
+    from amalgan.networks.conditions import Classifying, Joined, Projected
 
+    asks = told.discriminator if told else ""
+    if pack > 1 and asks:
+        raise UsageError(
+            f"packs of {pack} examples", "a discriminator that asks for the label of each", "leave --pack out"
+        )
     if batch % pack:
         raise UsageError(
             f"packs of {pack} examples", f"a batch of {batch}", f"write --batch {batch // pack * pack or pack}"
         )
 
     def make() -> Any:
-        judge = _room(spec).Discriminator
-        network = (
-            together.Packed(lambda shape: judge(shape, width), spec.shape, pack)
-            if pack > 1
-            else judge(spec.shape, width)
-        )
+        judge, shape = _room(spec).Discriminator, _beside(spec) if asks == "concatenation" else spec.shape
+        network: Any = judge(shape, width)
+        if pack > 1:
+            network = together.Packed(lambda shape: judge(shape, width), shape, pack)
+        features = deviation + (network.verdict.in_features if told else 0)
         network = normalise.spectral(network) if spectral else network
-        return together.MinibatchDeviation(network) if deviation else network
+        if told and asks == "concatenation":
+            network = Joined(network, told.embedding(PLANES))
+        network = together.MinibatchDeviation(network) if deviation else network
+        if told and asks == "projection":
+            network = Projected(network, told.embedding(features))
+        if told and asks == "classifier":
+            network = Classifying(network, features, told.outputs)
+        return network
 
     return make
 

@@ -36,7 +36,7 @@ def test_shapes_of_everything_a_model_can_do(recipe: str, spec: Spec) -> None:
     if recipe == "gan":
         with pytest.raises(UsageError, match="without encoder"):
             made.encode(x)
-        assert made.fit_prior([x]) is None
+        assert made.fit_prior([(x, None)]) is None
         return
     assert made.encode(x).shape == (5, 3)
     assert made.reconstruct(x).shape == x.shape
@@ -80,7 +80,7 @@ def test_a_draws_noise_is_named() -> None:
 @pytest.mark.parametrize("prior", ["fitted", "standard"])
 def test_sample_i_is_the_same_whatever_n_start_and_batch(spec: Spec, prior: str) -> None:
     made = model("vae", spec)
-    made.fit_prior(list(batch(spec, 90).split(30)))
+    made.fit_prior([(part, None) for part in batch(spec, 90).split(30)])
     whole = made.sample(70, seed=1, prior=prior)
     assert torch.allclose(made.sample(9, seed=1, prior=prior), whole[:9], atol=1e-6)
     assert torch.allclose(made.sample(70, seed=1, prior=prior, batch=7), whole, atol=1e-6)
@@ -91,7 +91,7 @@ def test_sample_i_is_the_same_whatever_n_start_and_batch(spec: Spec, prior: str)
 def test_the_fitted_prior_is_fitted_to_the_codes() -> None:
     made, x = model("vae", SPECS["points"]), 3 + batch(SPECS["points"], 400)
     assert made.prior("fitted") is made.standard  # nothing is fitted yet
-    fitted = made.fit_prior(list(x.split(100)))
+    fitted = made.fit_prior([(part, None) for part in x.split(100)])
     assert made.prior() is fitted and made.prior("standard") is made.standard
     assert fitted is not None and len(fitted.weights) == 20  # 20 examples a component at least
     posterior = made.posterior(x)
