@@ -88,7 +88,9 @@ def prior_hole(run: History) -> Finding | None:
     """Reconstructions are good, samples from N(0, I) are not: no code ever lies where they come from."""
     gap, use = run.of("code", "gap", "nats between codes and N(0, I)"), run.of("code", "use")
     coverage = run.of("samples", "coverage")
-    if not (gap.stays(above=3) and use.stays(above=3) and coverage.stays(below=0.6)):
+    if not (gap.stays(above=6) and use.stays(above=3) and coverage.stays(below=0.6)):
+        return None
+    if gap.now < 0.8 * gap.values[-LOOKS]:  # codes are on their way there
         return None
     return Finding(
         "a hole in the prior",
@@ -99,7 +101,7 @@ def prior_hole(run: History) -> Finding | None:
             Remedy({}, "sample from the prior that is fitted after training, as sample does by default"),
             Remedy(times(run, 10.0, "beta"), "codes that cost more lie nearer to N(0, I)"),
         ),
-        gap.share(above=3),
+        gap.share(above=6),
         gap,
     )
 
@@ -107,7 +109,7 @@ def prior_hole(run: History) -> Finding | None:
 def blur(run: History) -> Finding | None:
     """What is decoded lacks the detail that data have, though it no longer improves."""
     sharpness, error = run.of("code", "sharpness", "detail over that of data"), run.of("code", "error").values[-LOOKS:]
-    if _collapsed(run) or not sharpness.stays(below=0.6) or error[-1] < 0.93 * error[0]:
+    if _collapsed(run) or not sharpness.stays(below=0.4) or error[-1] < 0.93 * error[0]:
         return None
     remedies = [Remedy(times(run, 2.0, "latent"), "a longer code can say more")]
     if "lam" not in run.arguments:
@@ -118,7 +120,7 @@ def blur(run: History) -> Finding | None:
         f"Reconstructions have {sharpness.now:.0%} of the detail of data, and hardly improve.",
         {"sharpness": sharpness.now, "error": error[-1]},
         tuple(remedies),
-        sharpness.share(below=0.6),
+        sharpness.share(below=0.4),
         sharpness,
     )
 
