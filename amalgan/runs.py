@@ -153,7 +153,10 @@ class Run:
         return data if isinstance(data, Data) else self.modality.reopen(data, self.spec)
 
     def sample(self, n: int, seed: int = 0, **flags: Any) -> Any:
-        """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted", "standard" or "judged"."""
+        """n samples (n, *shape); sample i is the same for any n. Of images: prior="fitted", "standard" or "judged".
+
+        Of a model that was trained with labels, label="7" asks for one, and what comes has fields x and c.
+        """
         return self.modality.sample(self.model, n, seed, **flags)
 
     @torch.no_grad()

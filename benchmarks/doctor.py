@@ -77,7 +77,12 @@ FAULTS = {
         ("the discriminator overfits",), "gan", {"game": "non-saturating", "lr": 1e-3, **FREE}, IMAGES, "thirty"
     ),
     "oscillation": Fault(("oscillation",), "gan", {"game": "wasserstein", "lr": 2e-3, **FREE}, stretch=2),
-    "mixing": Fault(("batch norm mixes examples",), "batch-normed", {}, by_hand={"recipe": "gan"}),
+    "mixing": Fault(
+        ("batch norm mixes examples",),
+        "batch-normed",
+        by_hand={"recipe": "gan"},
+        per_set={"ring": {"game": "non-saturating", **FREE}},
+    ),
     "loud-game": Fault(
         ("the game swamps the reconstruction",), "vaegan", {"lam": 1000.0}, per_set={"ring": {"lam": 1e4}}
     ),
@@ -115,11 +120,13 @@ HEALTHY = {
 }
 
 
-def batch_normed(spec: Any, *, width: int = 32, lr: float = 4e-4) -> Any:
+def batch_normed(
+    spec: Any, *, game: str = "relativistic", r1: float = 1.0, r2: float = 1.0, width: int = 32, lr: float = 4e-4
+) -> Any:
     """The GAN, but its discriminator normalises over the batch, and judges each kind in one of its own."""
     from amalgan import recipes
 
-    plan = recipes.plan("gan", spec, recipes.check("gan", {"width": width, "lr": lr}))
+    plan = recipes.plan("gan", spec, recipes.check("gan", {"game": game, "r1": r1, "r2": r2, "width": width, "lr": lr}))
     normed(plan.model.discriminator.trunk)
     return plan
 

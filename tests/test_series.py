@@ -71,7 +71,7 @@ def test_samples_come_back_in_the_datas_units(run: Path, tmp_path: Path, capsys:
         assert held["x"].shape == (5, 12, 2) and held["names"].tolist() == ["heat", "load"]
         assert held["y"].tolist() == [row["label"] for row in rows[::12]]
         assert float(rows[13]["heat"]) == pytest.approx(held["x"][1, 1, 0], rel=1e-6)
-    said(["sample", str(run), "-n", "5", "--condition", "warm", "--out", str(tmp_path / "w.csv")], capsys)
+    said(["sample", str(run), "-n", "5", "--label", "warm", "--out", str(tmp_path / "w.csv")], capsys)
     assert {row["label"] for row in csv.DictReader((tmp_path / "w.csv").open())} == {"warm"}
     said(["sample", str(run), "-n", "9", "--out", str(tmp_path / "s.png")], capsys)
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG") and any((run / "samples").glob("*.png"))
@@ -147,10 +147,10 @@ MISTAKES = {
         ["train", "timegan", "--data", "sines:N=50", "--embedding", "0.9", "--supervision", "0.1"],
         "lower",
     ),
-    "a label that is none": (["sample", "RUN", "--condition", "hot"], "labels cold, warm"),
+    "a label that is none": (["sample", "RUN", "--label", "hot"], "cold, warm"),
     "a suffix": (["sample", "RUN", "--out", "x.wav"], ".csv, .npy, .npz or .png"),
     "a code of a GAN": (["reconstruct", "RUN"], "a model without encoder"),
-    "a prompt of windows": (["sample", "RUN", "--prompt", "x"], "--condition"),
+    "a prompt of windows": (["sample", "RUN", "--prompt", "x"], "--label"),
 }
 
 

@@ -27,6 +27,7 @@ from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, Stre
 from .files import open_files, stamp
 from .images import load_image_file
 from .known import Mixture, mixture
+from .labels import renamed
 from .show import show
 from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told
 
@@ -47,6 +48,8 @@ def open(
     in_memory_bytes: int | None = None,
     cache: str | Path | Literal[False] | None = None,
     progress: Progress | None = None,
+    labels: str | Path | None = None,
+    classes: str | None = None,
 ) -> Data:
     """Data in three parts with no content in common, from whatever holds it.
 
@@ -64,6 +67,9 @@ def open(
         in_memory_bytes: larger data is decoded batch by batch; a quarter of the memory by default.
         cache: folder for decoded copies of files, by default $AMALGAN_CACHE or ~/.cache/amalgan; False keeps none.
         progress: called with (images done, images in all) while decoding.
+        labels: of files of images: a CSV whose first column names them; a further one is the class, several are numbers
+            that describe an image (see `amalgan.data.labels`). By default folders are classes.
+        classes: other names of the classes, in their order, separated by commas.
     Raises:
         UsageError: nothing there, nothing readable, too few different items, or values that are no data.
     """
@@ -74,7 +80,11 @@ def open(
         raise UsageError(f"channels={channels!r}", "neither 1 (grey) nor 3 (colour)", "leave it out, or write 1 or 3")
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}", "fewer than one item a part", "leave it out, or write for example 1000")
-    options = Options(size, channels, strict, memory() if in_memory_bytes is None else in_memory_bytes, progress)
+    table = None if labels is None else Path(labels).expanduser()
+    if table is not None and not table.is_file():
+        raise UsageError(f"labels from {str(table)!r}", "no such file", "give a CSV file with a header: file,label")
+    room = memory() if in_memory_bytes is None else in_memory_bytes
+    options = Options(size, channels, strict, room, progress, table)
     if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
         return toy(source, seed, limit)
     if isinstance(source, str) and source == "digits":
@@ -100,6 +110,14 @@ def open(
         refuse(decoded.skipped)
     if decoded.skipped:
         decoded.notes.append("skipped " + told(decoded.skipped))
+    if table is not None and not (
+        isinstance(source, (str, os.PathLike)) and Path(source).suffix not in (".npy", ".npz")
+    ):
+        raise UsageError(
+            "labels from a table", "data that are no files of images", "give labels beside the arrays: (x, y)"
+        )
+    if classes is not None:
+        decoded.classes = renamed(decoded.classes, classes)
     return divide(decoded, name, seed, limit)
 
 
@@ -153,7 +171,8 @@ def from_path(path: Path, options: Options, cache: str | Path | Literal[False] |
 def from_files(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """Image or idx files, decoded once and kept for the next time."""
     folder = None if cache is False else Path(cache) if cache else cache_folder()
-    name = copies.key(stamp(path), options.size, options.channels, options.memory)
+    table = () if options.labels is None else (str(options.labels), stamp(options.labels))
+    name = copies.key(stamp(path), options.size, options.channels, options.memory, *table)
     decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
     if decoded is not None and extra is not None:
         if "x" not in extra:  # too large to keep: the files are read again, as they are needed
@@ -162,7 +181,10 @@ def from_files(path: Path, options: Options, cache: str | Path | Literal[False] 
             decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(workers), workers)
         return decoded
     files = open_files(path)
-    if idx := idx_names(files):
+    idx = idx_names(files)
+    if idx and options.labels is not None:
+        raise UsageError("labels from a table", "idx files, which have labels of their own", "leave --labels out")
+    if idx:
         decoded = from_idx(path.name, files, options)
         at = np.arange(len(decoded.digest))
     else:

@@ -25,8 +25,9 @@ from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Unreadable, digests
 from .files import Files
 from .idx import PARTS, PATTERN, parse
 from .images import choose_size, fit, pixels, small
+from .labels import from_arrays
 from .packed import DAMAGE
-from .survey import Options, numbered, shape_notes, survey
+from .survey import Options, shape_notes, survey
 
 KEYS = {"x": ("x", "images", "image", "data"), "y": ("y", "labels", "label", "targets", "target", "c")}
 PART_WORDS = {TRAIN: ("train", "training"), VALIDATION: ("val", "valid", "validation"), TEST: ("test",)}
@@ -182,40 +183,8 @@ def from_groups(name: str, groups: Sequence[Group], options: Options) -> Decoded
         decoded.part = part
         dark = f"the largest value is {high:g} on the scale 0..255; if that is not meant, divide by it first"
         decoded.notes = [said] * bool(said) + [dark] * (1.001 < high < 64) + shape_notes([(w, h)] * len(at), size)
-    decoded.c, decoded.classes = labelled([(y, len(x)) for x, y, _ in groups], what, decoded.notes)
+    decoded.c, decoded.classes, decoded.numbers = from_arrays([(y, len(x)) for x, y, _ in groups], what, decoded.notes)
     return decoded
-
-
-def labelled(
-    ys: Sequence[tuple[np.ndarray | None, int]], what: str, notes: list[str]
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels (N,) and class names from integers, whole floats or words; -1 and None are unknown."""
-    if all(y is None for y, _ in ys):
-        return None, ()
-    words: list[str | None] = []
-    numbers = True
-    for y, n in ys:
-        flat = np.full(n, -1) if y is None else y.reshape(-1)
-        if len(flat) != n:
-            raise UsageError(
-                f"labels of {what}", f"{len(flat):,} values for {n:,} items", "give one label for each: (N,)"
-            )
-        if flat.dtype.kind == "f" and (flat == np.rint(flat)).all():
-            flat = flat.astype(np.int64)
-        if flat.dtype.kind not in "biuUS":
-            raise UsageError(f"labels of {what}", f"values of type {flat.dtype}", "give whole numbers or words")
-        if flat.dtype.kind in "US":
-            numbers = False
-            words += [None if v in ("", "-1") else str(v) for v in flat.astype(str)]
-        else:
-            words += [None if v < 0 else str(v) for v in flat.astype(np.int64).tolist()]
-    c, classes = numbered(words, notes)
-    if c is not None and numbers:  # 10 after 9, not after 1
-        order = sorted(range(len(classes)), key=lambda i: int(classes[i]))
-        rank = np.empty(len(order) + 1, np.int64)
-        rank[order], rank[-1] = np.arange(len(order)), -1
-        c, classes = rank[c], tuple(classes[i] for i in order)
-    return c, classes
 
 
 def from_mapping(name: str, arrays: Mapping[str, Any], options: Options) -> Decoded:
@@ -398,7 +367,8 @@ def from_dataset(name: str, dataset: Any, options: Options) -> Decoded:
 
     decoded, at = survey(name, n, load, (channels, size, size), options, "item {}".format, threads=1)
     decoded.notes = [said] * bool(said) + shape_notes(sizes, size)
-    decoded.c, decoded.classes = labelled([(gathered([labels[i] for i in at], what), len(at))], what, decoded.notes)
+    known = from_arrays([(gathered([labels[i] for i in at], what), len(at))], what, decoded.notes)
+    decoded.c, decoded.classes, decoded.numbers = known
     return decoded
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .core import Decoded, Streamed
 
-VERSION = 1  # raise it when the same files decode to other pixels
+VERSION = 2  # raise it when the same files decode to other pixels
 KEEP = 8 * 2**30  # bytes of copies; the longest unused leave first
 
 
@@ -58,6 +58,7 @@ def load(folder: Path, name: str) -> tuple[Decoded, dict[str, Tensor], str] | tu
             part=tensors["part"].numpy(),
             notes=facts["notes"],
             skipped=[(name, reason) for name, reason in facts["skipped"]],
+            numbers=tuple(facts["numbers"]),
         )
         n = len(tensors["at"])
         if {len(decoded.digest), len(decoded.part), n} != {n} or ("x" in tensors and len(decoded.x) != n):
@@ -89,7 +90,8 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
         tensors["workers"] = torch.tensor([decoded.x.workers])
     if decoded.c is not None:
         tensors["c"] = torch.from_numpy(decoded.c)
-    facts = {"classes": decoded.classes, "notes": decoded.notes, "skipped": decoded.skipped}
+    named = {"classes": decoded.classes, "numbers": decoded.numbers}
+    facts = named | {"notes": decoded.notes, "skipped": decoded.skipped}
     temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

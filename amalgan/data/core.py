@@ -127,7 +127,7 @@ class Split:
 
     Arguments:
         x: uint8 (N, C, H, W), float32 (N, D), or a stream of uint8 images.
-        c: (N,) int64 labels, -1 = unknown, or None without labels.
+        c: (N,) int64 labels, -1 = unknown; (N, K) float32 numbers, NaN = unknown; or None.
     """
 
     def __init__(self, x: Tensor | Streamed, c: Tensor | None) -> None:
@@ -221,7 +221,7 @@ class Decoded:
     Arguments:
         x: uint8 (N, C, H, W), float32 (N, D) or a stream.
         digest: (N,) uint64 hashes of the contents.
-        c: (N,) int64 labels or None; classes: their names.
+        c: (N,) int64 labels, (N, K) float32 numbers, or None; classes, numbers: their names.
         part: (N,) int8, the part the source itself assigns: ANY, TRAIN, VALIDATION or TEST.
         notes, skipped: as in `Data`.
     """
@@ -233,6 +233,7 @@ class Decoded:
     part: np.ndarray
     notes: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    numbers: tuple[str, ...] = ()
 
 
 def grey_rows(x: np.ndarray) -> np.ndarray:
@@ -297,6 +298,20 @@ def sides(digest: np.ndarray, part: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.where(free[group] | (part == official[group]), side[group], ANY)
 
 
+def _in_units(splits: list[Split], names: tuple[str, ...]) -> dict[str, Any]:
+    """Numbers that describe items, brought to mean 0 and deviation 1 of the training part; in words how, for a Spec."""
+    if not names:
+        return {}
+    train = splits[0].c
+    assert train is not None
+    mean = train.nanmean(0)
+    deviation = (train - mean).square().nanmean(0).sqrt().clamp(min=1e-6)
+    for split in splits:
+        if split.c is not None:
+            split.c = (split.c - mean) / deviation
+    return {"numbers": list(names), "mean": mean.tolist(), "deviation": deviation.tolist()}
+
+
 def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None, spec: Spec | None = None) -> Data:
     """Data in three parts that share no content, an official test set untouched, each in an order drawn from contents.
 
@@ -325,11 +340,12 @@ def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None,
         rows = x.select(at) if isinstance(x, Streamed) else x[torch.from_numpy(at)]
         splits.append(Split(rows, None if labels is None else torch.from_numpy(labels)))
         digest.update(decoded.digest[at].astype("<u8").tobytes() + b"|")
-        digest.update(b"" if labels is None else labels.astype("<i8").tobytes())
+        digest.update(b"" if labels is None else labels.astype("<f4" if decoded.numbers else "<i8").tobytes())
     if limit is not None:
         notes.append(f"limited to {limit:,} items a part, chosen by content")
     shape = tuple(x.shape) if isinstance(x, Streamed) else tuple(x.shape[1:])
-    spec = spec or Spec("images" if len(shape) == 3 else "points", shape, decoded.classes)
+    modality = "images" if len(shape) == 3 else "points"
+    spec = spec or Spec(modality, shape, decoded.classes, _in_units(splits, decoded.numbers))
     digest.update(repr(spec).encode())
     train, validation, test = splits
     notes.append(

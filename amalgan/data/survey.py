@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..errors import UsageError
 from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Load, Streamed, Unreadable, digests, grey_rows
 from .files import Files
 from .images import LIMIT, NAMES, choose_size, header, peculiarities, picture
+from .labels import from_table, of_classes
 
 Progress = Callable[[int, int], None]
 PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
@@ -47,6 +48,7 @@ class Options:
     strict: bool
     memory: int
     progress: Progress | None
+    labels: Path | None = None
 
 
 def survey(
@@ -203,7 +205,13 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
     if every > 1 and decoded.notes:
         decoded.notes.append(f"these counts come from every {every}th file")
     decoded.part, labels = tree([files.names[i] for i in at])
-    decoded.c, decoded.classes = numbered(labels, decoded.notes)
+    names = [files.names[i] for i in at]
+    known = (
+        of_classes(labels, decoded.notes)
+        if options.labels is None
+        else from_table(options.labels, names, decoded.notes)
+    )
+    decoded.c, decoded.classes, decoded.numbers = known
     return decoded, at
 
 
@@ -228,18 +236,3 @@ def unshared(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     while all(len(p) > depth for p in folders) and len({p[depth] for p in folders}) == 1:
         depth += 1
     return [p[depth:] for p in folders]
-
-
-def numbered(labels: Sequence[str | None], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels (N,) int64 in the order of their names, -1 = unknown; none at all where they could not be learned."""
-    classes = tuple(sorted({label for label in labels if label is not None}))
-    if len(classes) < 2:
-        return None, ()
-    if 2 * len(classes) > len(labels):
-        notes.append(f"no labels: {len(classes):,} classes for {len(labels):,} items")
-        return None, ()
-    number = {label: i for i, label in enumerate(classes)}
-    c = np.array([-1 if label is None else number[label] for label in labels], np.int64)
-    if (c < 0).any():
-        notes.append(f"{int((c < 0).sum()):,} items have no label")
-    return c, classes

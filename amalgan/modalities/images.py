@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 
 if TYPE_CHECKING:
@@ -83,6 +84,36 @@ METRICS = {
 }
 
 
+class Labelled(NamedTuple):
+    """Samples that were asked for by what they are.
+
+    Fields:
+        x: (n, *shape).
+        c: (n,) places of classes, -1 for none; or (n, K) numbers, as networks take them.
+        spec: of the data.
+    """
+
+    x: Tensor
+    c: Tensor
+    spec: Spec
+
+    @property
+    def columns(self) -> int | None:
+        """So many belong side by side: one of each class, where they come in turn."""
+        k = len(self.spec.classes)
+        return k if 1 < k <= 32 and self.c[: 2 * k].tolist() == [i % k for i in range(2 * k)] else None
+
+    def named(self) -> dict[str, Any]:
+        """Arrays that tell what each is: y (n,) and the names of classes, or y (n, K) in the data's units and their names."""
+        import numpy as np
+        import torch
+
+        if self.spec.classes:
+            return {"y": self.c.numpy(), "classes": np.array(self.spec.classes)}
+        mean, deviation = (torch.tensor(self.spec.details[name]) for name in ("mean", "deviation"))
+        return {"y": (self.c * deviation + mean).numpy(), "numbers": np.array(self.spec.details["numbers"])}
+
+
 class Images(Modality):
     """Images of 8 to 64 px, and points; see `amalgan.data`, `amalgan.metrics.evaluate` and `pictures` beside this file."""
 
@@ -149,6 +180,8 @@ class Images(Modality):
         channels: Channels | None = None,
         strict: bool = False,
         limit: int | None = None,
+        labels: str | None = None,
+        classes: str | None = None,
         **options: Any,
     ) -> Data:
         """Whatever `amalgan.data.open` takes.
@@ -158,10 +191,13 @@ class Images(Modality):
             channels: grey or colour (from the data)
             strict: stop at the first unreadable file instead of skipping it
             limit: use at most so many examples in each part
+            labels: a CSV of what is known of each file: its name, and its class or several numbers (folders are classes)
+            classes: names of the classes, in their order, separated by commas
         """
         from amalgan import data
 
-        return data.open(source, size=size, channels=channels, strict=strict, limit=limit, **options)
+        named: dict[str, Any] = {"size": size, "channels": channels, "strict": strict, "limit": limit}
+        return data.open(source, **named, labels=labels, classes=classes, **options)
 
     def reopen(self, source: Any, spec: Spec, **flags: Any) -> Data:
         """At the size and the channels of `spec`."""
@@ -170,27 +206,41 @@ class Images(Modality):
         )
         return self.open(source, **fitting, **flags)
 
-    def sample(self, model: Any, n: int, seed: int, *, prior: Prior = "fitted") -> Tensor:
-        """(n, *shape).
+    def sample(
+        self, model: Any, n: int, seed: int, *, prior: Prior = "fitted", label: str | None = None
+    ) -> Tensor | Labelled:
+        """(n, *shape); of a model that was trained with labels, together with theirs.
 
         Arguments:
             prior: where codes come from; judged: the fitted prior, less what the discriminator tells from data
+            label: of all of them, or name=value of what describes them; each: the labels in turn; none: as without one
+                (as frequent as in the data)
         """
-        made: Tensor = model.sample(n, seed, prior)
-        return made
+        if not hasattr(model, "asked"):
+            if label is not None:
+                found = f"a model of {model.config.get('recipe', 'some recipe')} that was trained without labels"
+                raise UsageError(f"examples labelled {label!r}", found, "train with --condition labels")
+            made: Tensor = model.sample(n, seed, prior)
+            return made
+        c = model.asked(label, n, seed)
+        return Labelled(model.sample(n, seed, prior, c=c), c, model.spec)
 
-    def save(self, samples: Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
-        """.png a grid, .npz an array x, anything else a folder of pictures."""
+    def save(self, samples: Tensor | Labelled, path: Path, columns: int | None = None, prefix: str = "") -> None:
+        """.png a grid, .npz an array x, anything else a folder of pictures; of a class in a folder of its name."""
         from amalgan.modalities import pictures
 
-        pictures.save(samples, path, columns, prefix)
+        if not isinstance(samples, Labelled):
+            pictures.save(samples, path, columns, prefix)
+        else:
+            pictures.save(samples.x, path, columns or samples.columns, prefix, samples.named())
 
     def preview(self, model: Any, stem: Path) -> None:
-        """Samples from fixed codes."""
-        prior = "standard" if model.fitted is None else "fitted"
-        self.save(
-            model.sample(64 if model.spec.modality == "images" else 2000, 0, prior).cpu(), stem.with_suffix(".png")
-        )
+        """Samples from fixed codes; of a model that knows classes, of each in turn."""
+        prior: Prior = "standard" if model.fitted is None else "fitted"
+        count = 64 if model.spec.modality == "images" else 2000
+        told = hasattr(model, "asked") and bool(model.spec.classes)
+        made = self.sample(model, count, 0, prior=prior, label="each" if told else None)
+        self.save(made, stem.with_suffix(".png"))
 
     def questions(self, metrics: Sequence[str]) -> tuple[Question, ...]:
         """Reconstruction and sampling; where the density is known, two coordinates hide modes from a Fréchet distance."""

@@ -33,15 +33,21 @@ SEARCHED = 500  # samples among which the nearest to the training data are looke
 LEVELS = ((36, 10, 4), (25, 8, 3), (16, 6, 2), (9, 5, 1), (4, 3, 1))  # samples, pairs, interpolations of a page
 
 
-def save(x: Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
-    """.png a grid, .npz an array x, anything else a folder of pictures."""
+def save(
+    x: Tensor, path: Path, columns: int | None = None, prefix: str = "", named: dict[str, Any] | None = None
+) -> None:
+    """.png a grid, .npz an array x, anything else a folder of pictures; what is `named` joins the arrays, and classes y
+    among it are folders."""
     if path.suffix == ".npz":
-        files.write_arrays(path, {"x": x.cpu().numpy()})
+        files.write_arrays(path, {"x": x.cpu().numpy(), **(named or {})})
     elif path.suffix == ".png":
         _picture(x, path, columns)
     else:
         for i, one in enumerate(x):
-            _picture(one[None], path / f"{prefix}{i:05d}.png", None)
+            folder = path
+            if named and "classes" in named and named["y"][i] >= 0:
+                folder = path / str(named["classes"][named["y"][i]]).replace("/", "-")
+            _picture(one[None], folder / f"{prefix}{i:05d}.png", None)
 
 
 def _picture(x: Tensor, path: Path, columns: int | None) -> None:

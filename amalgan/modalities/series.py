@@ -78,7 +78,7 @@ class Samples:
     @property
     def labels(self) -> list[str] | None:
         """The name of each window's label."""
-        return None if self.c is None else [self.spec.classes[c] for c in self.c.tolist()]
+        return None if self.c is None else ["" if c < 0 else self.spec.classes[c] for c in self.c.tolist()]
 
 
 @dataclass(frozen=True)
@@ -172,27 +172,18 @@ class Series(Modality):
         """With the columns, the scales and the window of `spec`."""
         return self.open(source, spec=spec, **flags)
 
-    def sample(
-        self, model: Any, n: int, seed: int, *, prior: Prior = "fitted", condition: str | None = None
-    ) -> Samples:
+    def sample(self, model: Any, n: int, seed: int, *, prior: Prior = "fitted", label: str | None = None) -> Samples:
         """n windows.
 
         Arguments:
             prior: where codes come from; judged: the fitted prior, less what the discriminator tells from data
-            condition: the label that all of them get (as frequent as in the data)
+            label: of all of them; each: the labels in turn; none: as without one (as frequent as in the data)
         """
-        import torch
-
-        classes = model.spec.classes
-        if not hasattr(model, "labels"):
-            if condition is not None:
-                raise UsageError(
-                    f"windows labelled {condition}", "a model that knows no labels", "train rgan with --label"
-                )
+        if not hasattr(model, "asked"):
+            if label is not None:
+                raise UsageError(f"windows labelled {label}", "a model that knows no labels", "train rgan with --label")
             return Samples(_drawn(model, n, seed, prior).cpu(), model.spec)
-        if condition is not None and condition not in classes:
-            raise UsageError(f"windows labelled {condition!r}", f"labels {', '.join(classes)}", "write one of them")
-        c = model.labels(n, seed) if condition is None else torch.full((n,), classes.index(condition))
+        c = model.asked(label, n, seed)
         return Samples(model.sample(n, seed, prior, c=c).cpu(), model.spec, c)
 
     def save(self, samples: Samples | Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:

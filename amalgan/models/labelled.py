@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amalgan.errors import UsageError
 from amalgan.models.latent import LatentDraw, LatentModel
 from amalgan.networks.conditions import is_told
 from amalgan.noise import Noise, uniform_rows
@@ -77,6 +78,43 @@ class LabelledModel(LatentModel):
         if not self.spec.classes:
             return self.seen.cpu()[(uniform * EXAMPLES).long().clamp(max=EXAMPLES - 1)]
         return torch.searchsorted(self.seen.cpu().cumsum(0), uniform, right=True).clamp(max=len(self.seen) - 1)
+
+    def asked(self, label: str | None, n: int, seed: int = 0) -> Tensor:
+        """n conditions (n, ...) in a person's words: None, as frequent as in the training set; "none", unknown; "each",
+        the classes in turn; the name of a class; or "name=value, ..." in the data's units, unknown where not named.
+
+        Raises:
+            UsageError: no such class, number or value.
+        """
+        classes = self.spec.classes
+        if label is None:
+            return self.labels(n, seed)
+        if label == "none":
+            return self.unknown(n)
+        if not classes:
+            return self._numbers(label).expand(n, -1)
+        if label == "each":
+            return torch.arange(n) % len(classes)
+        found = [i for i, name in enumerate(classes) if name.lower() == label.lower()]
+        place = classes.index(label) if label in classes else found[0] if len(found) == 1 else -1
+        if place < 0:
+            shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+            raise UsageError(f"examples labelled {label!r}", "no such label", f"write one of {shown}, each or none")
+        return torch.full((n,), place)
+
+    def _numbers(self, said: str) -> Tensor:
+        """(1, K) of "name=value, ...", in the units of the data."""
+        details = self.spec.details
+        c = self.unknown(1)
+        for part in said.split(","):
+            name, _, value = (word.strip() for word in part.partition("="))
+            try:
+                k = details["numbers"].index(name)
+                c[0, k] = (float(value) - details["mean"][k]) / details["deviation"][k]
+            except ValueError:
+                instead = f"write --label {details['numbers'][0]}=VALUE; known are {', '.join(details['numbers'])}"
+                raise UsageError(f"examples with {part.strip()!r}", "no such name, or no number", instead) from None
+        return c
 
     def calibrate(self, split: Any, seed: int = 0) -> None:
         """Nothing: verdicts are about examples with their conditions, and a prior draws codes alone."""
