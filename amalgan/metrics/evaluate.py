@@ -42,6 +42,7 @@ QUANTILE = (
     0.01  # of real nearest-neighbour distances: below it, two images count as near-duplicates, a sample as a copy
 )
 SEARCHED = 1000  # samples whose nearest training image is searched for: seconds, and 10 items below the quantile
+TAUGHT = 5000  # samples that a classifier learns from, fewer where there are fewer training items
 SLOW = 5000  # training items that a slow feature network looks at
 
 
@@ -87,7 +88,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
             f"give at least {NEIGHBOURS + 1} items in each, better a thousand",
         )
     eyes = features or feature_networks.choose(data)
-    (real, real_c), (learned, learned_c) = _pick(held_out, n, split), _pick(train, n, "train")
+    (real, real_c), (learned, _) = _pick(held_out, n, split), _pick(train, n, "train")
     seen = torch.arange(len(train)) if eyes.quick else _order(len(train), "train")[:SLOW]
     real_features, train_features = eyes(real), torch.cat([eyes(train.batch(i)[0]) for i in seen.split(1000)])
     known, classes = getattr(data, "known", None), len(data.spec.classes)
@@ -110,13 +111,10 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
     )
     floor = {name: value for name, (value, _) in sample_scores(learned, ours).items()}
     ceiling = {name: value for name, (value, _) in sample_scores(shuffled(learned), ours).items()}
-    if real_c is not None and learned_c is not None and eyes.head is not None:
-        floor |= {name: value for name, (value, _) in label_scores(eyes(learned), learned_c, ours).items()}
-        right = conditional(
-            eyes, real_features, real_c, real_features, real_c
-        ).label_accuracy  # of what it has not seen
-        floor |= {"label_accuracy": right, "tstr": right}
+    if real_c is not None and eyes.head is not None:
+        right = conditional(eyes, real_features, real_c, real_features, real_c).label_accuracy
         guess = float(real_c[real_c >= 0].bincount().max() / (real_c >= 0).sum())  # always the most frequent class
+        floor |= {"label_accuracy": right, "class_diversity": 1.0, "tstr": right}
         ceiling |= {"label_accuracy": guess, "class_diversity": 0.0, "tstr": guess}
     floor |= {"pixel_mse": 0.0, "frechet_reconstruction": 0.0}
     floor |= {"memorisation": QUANTILE, "memorisation_ratio": 1.0, "memorisation_features": QUANTILE}
@@ -174,7 +172,7 @@ def evaluate(
             if asked is not None and against.real_c is not None:
                 scores |= label_scores(against.eyes(samples), asked, against)
                 if prior == available[0]:
-                    scores["tstr"] = taught_score(samples, asked, against, seed)
+                    scores["tstr"] = taught_score(model, prior, against, seed)
             rows += [_row(name, *score, against, prior=prior) for name, score in scores.items()]
     finally:
         model.train(training)
@@ -218,11 +216,13 @@ def label_scores(seen: Tensor, c: Tensor, against: Reference) -> dict[str, tuple
     return {"label_accuracy": (found.label_accuracy, note), "class_diversity": (found.class_diversity, note)}
 
 
-def taught_score(samples: Tensor, c: Tensor, against: Reference, seed: int) -> tuple[float, str]:
-    """Value and note of what samples with classes c teach."""
+def taught_score(model: Any, prior: str, against: Reference, seed: int) -> tuple[float, str]:
+    """Value and note of what a model's samples teach: at least as many as there are to test on."""
     assert against.real_c is not None
+    count = max(against.n, min(TAUGHT, len(against.train)))
+    samples, c = as_saved(model.sample(count, seed=seed, prior=prior).cpu().float()), model.labels(count, seed)
     accuracy = taught(samples, c, against.real, against.real_c, against.classes, seed)
-    return accuracy, f"{len(samples)} samples, tested on {int((against.real_c >= 0).sum())} real images"
+    return accuracy, f"{count} samples, tested on {int((against.real_c >= 0).sum())} real images"
 
 
 def memorisation_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
@@ -265,7 +265,7 @@ def as_saved(samples: Tensor) -> Tensor:
 
 
 def _reconstruction_rows(model: Any, against: Reference) -> list[Row]:
-    again = reconstruct(model, against.real, against.real_c)
+    again = reconstruct(model, against.real, _told(model, against))
     distance = frechet(against.real_moments, against.eyes(as_saved(again)))
     return [
         _row("pixel_mse", pixel_error(against.real, again), "", against),
@@ -274,7 +274,8 @@ def _reconstruction_rows(model: Any, against: Reference) -> list[Row]:
 
 
 def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, priors: Sequence[str]) -> list[Row]:
-    found = latents(model, against.real, seed, against.real_c)
+    c = _told(model, against)
+    found = latents(model, against.real, seed, c)
     active = active_units(found.mean)
     rows = [
         _row("distortion", float(found.distortion.mean()), "", against),
@@ -282,12 +283,19 @@ def _likelihood_rows(model: Any, against: Reference, seed: int, k: int, n: int, 
         _row("elbo", float(found.elbo.mean()), "", against, prior="standard"),
         _row("active_units", active, f"of {model.latent}", against),
     ]
-    some, c = against.real[:n], None if against.real_c is None else against.real_c[:n]
-    nlls = importance_sampled_nlls(model, some, [model.prior(p) for p in priors], k, seed, c=c)
+    some = against.real[:n]
+    nlls = importance_sampled_nlls(
+        model, some, [model.prior(p) for p in priors], k, seed, c=None if c is None else c[:n]
+    )
     for prior, nll in zip(priors, nlls):
         error = float(nll.std()) / len(nll) ** 0.5
         rows.append(_row("nll", float(nll.mean()), f"k = {k}, standard error {error:.2g}", against, len(some), prior))
     return rows
+
+
+def _told(model: Any, against: Reference) -> Tensor | None:
+    """The labels of the real items, for a model that takes them."""
+    return against.real_c if hasattr(model, "labels") else None
 
 
 IN_FEATURES = {"frechet_reconstruction", "frechet", "kernel", "precision", "recall", "density", "coverage"}
