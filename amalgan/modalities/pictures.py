@@ -4,6 +4,7 @@
     originals, reconstructions              held-out items and their way through the code
     interpolations (rows, columns, ...)     straight lines between codes, or arcs between noises
     nearest, nearest_training               samples that come closest to a training item, and that
+    real_by_label, by_label (rows, classes, ...)   real items and samples of each class
 
 uint8 images, or float points.
 """
@@ -29,6 +30,7 @@ from amalgan.modalities.core import Page
 
 SHOWN, POINTS = 64, 2500  # samples in a picture
 PAIRS, LINES, STOPS = 10, 4, 9  # reconstructions and neighbours; interpolations and their steps
+LABELS, BY_LABEL = 20, 6  # classes that are shown, and items of each
 SEARCHED = 500  # samples among which the nearest to the training data are looked for
 LEVELS = ((36, 10, 4), (25, 8, 3), (16, 6, 2), (9, 5, 1), (4, 3, 1))  # samples, pairs, interpolations of a page
 
@@ -76,7 +78,22 @@ def exhibits(model: Any, against: Reference, seed: int = 0) -> dict[str, Tensor]
         distance, index = distances_to(samples, against.train)
         closest = distance.argsort()[:PAIRS]
         found["nearest"], found["nearest_training"] = samples[closest], against.train.batch(index[closest])[0]
+        if hasattr(model, "asked") and model.spec.classes and against.real_c is not None:
+            count = min(LABELS, len(model.spec.classes))
+            c = torch.arange(count).repeat(BY_LABEL)
+            made = model.sample(len(c), seed, c=c)
+            found["by_label"] = made.view(BY_LABEL, count, *made.shape[1:])
+            found["real_by_label"] = by_class(against.real, against.real_c, count)
     return {name: _stored(x) for name, x in found.items()}
+
+
+def by_class(x: Tensor, c: Tensor, classes: int) -> Tensor:
+    """(BY_LABEL, classes, *shape): the first items of each class; nothing where there are no more."""
+    shown = torch.zeros(BY_LABEL, classes, *x.shape[1:])
+    for label in range(classes):
+        some = x[c == label][:BY_LABEL]
+        shown[: len(some), label] = some
+    return shown
 
 
 @torch.no_grad()
@@ -120,6 +137,7 @@ def sections(page: Page) -> list[tuple[str, str, str]]:
     ]
     if results["data"]["modality"] != "points":
         told += [
+            ("labels", "By label", _by_label(results, shown)),
             ("interpolations", "Between two images", _interpolations(results, shown, lines)),
             ("neighbours", "Nearest training images", _neighbours(results, shown, pairs)),
         ]
@@ -155,6 +173,23 @@ def _samples(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], count
         )
         text += f'<div class="figures again">{why}{"".join(standard)}</div>'
     return text
+
+
+def _by_label(results: dict[str, Any], shown: dict[str, dict[str, Tensor]]) -> str:
+    able = {name: p for name, p in shown.items() if "by_label" in p}
+    if not able:
+        return ""
+    columns = [("Real data", "real", next(iter(able.values()))["real_by_label"])]
+    columns += [(name, colour_of(results, name), p["by_label"]) for name, p in able.items()]
+    figures = [
+        figure(name, colour, embedded(grid(x.flatten(0, 1), x.shape[1]), f"{name}: a column a label", _crisp(x[0])))
+        for name, colour, x in columns
+    ]
+    lead = (
+        '<p class="lead">A column for each label, in their order. Look down a column: is it always that label, and does '
+        "it vary as the real one does?</p>"
+    )
+    return f'{lead}<div class="figures broad">{"".join(figures)}</div>'
 
 
 def _drawer(results: dict[str, Any], real: Tensor, count: int) -> Callable[[Tensor, str, str], str]:

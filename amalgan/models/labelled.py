@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from amalgan.errors import UsageError
 from amalgan.models.latent import LatentDraw, LatentModel
+from amalgan.models.priors import Mixture, MixtureByClass
 from amalgan.networks.conditions import is_told
 from amalgan.noise import Noise, uniform_rows
 
@@ -130,11 +131,20 @@ class LabelledModel(LatentModel):
         c: Tensor | None = None,
     ) -> Tensor:
         """n samples (n, *shape) with the conditions c (n, ...), by default those of `labels`."""
-        device = self.seen.device
-        z = self.prior(prior).sample(n, seed, start).to(device)
-        c = (self.labels(start + n, seed)[start:] if c is None else c).to(device)
+        device, p = self.seen.device, self.prior(prior)
+        c = self.labels(start + n, seed)[start:] if c is None else c
+        z = p.sample(n, seed, start, c) if isinstance(p, MixtureByClass) else p.sample(n, seed, start)
+        z, c = z.to(device), c.to(device)
         parts = zip(z.split(batch), c.split(batch))
         return torch.cat([self.given(some).decode(part) for part, some in parts])
+
+    def _mixture(self, components: int) -> Mixture:
+        return MixtureByClass(components, self.latent) if self.spec.classes else super()._mixture(components)
+
+    def _mixture_of(self, z: Tensor, c: Tensor | None, seed: int, components: int) -> Mixture:
+        if c is None or not self.spec.classes:
+            return super()._mixture_of(z, c, seed, components)
+        return MixtureByClass.of(z, c, seed, components)
 
     @torch.no_grad()
     def begin(self, split: Any) -> None:

@@ -223,7 +223,7 @@ class LatentModel(Model):
     def grow(self, grown: dict[str, Any]) -> None:
         """Make room for what a finished model holds, before its weights are loaded."""
         if "prior_components" in grown:
-            self.fitted = Mixture(grown["prior_components"], self.latent)
+            self.fitted = self._mixture(grown["prior_components"])
         if "calibrated" in grown:
             self.calibration = torch.zeros(2)
 
@@ -238,15 +238,22 @@ class LatentModel(Model):
         if self.encoder is None:
             return None
         source = generator(key(seed, "aggregate posterior"))
-        codes = []
+        codes, known = [], []
         for x, c in batches:
             posterior = (self if c is None else self.given(c)).posterior(x)
             epsilon = torch.randn(posterior.mean.shape, generator=source).to(x)
             codes.append(posterior.sample(epsilon).cpu())
-        z = torch.cat(codes)
-        components = max(1, min(components, len(z) // 20))
-        self.fitted = Mixture(components, self.latent).fit(z, seed).to(next(self.parameters()).device)
-        return self.fitted
+            known += [] if c is None else [c.cpu()]
+        self.fitted = self._mixture_of(torch.cat(codes), torch.cat(known) if known else None, seed, components)
+        return self.fitted.to(next(self.parameters()).device)
+
+    def _mixture(self, components: int) -> Mixture:
+        """Room for a fitted one."""
+        return Mixture(components, self.latent)
+
+    def _mixture_of(self, z: Tensor, c: Tensor | None, seed: int, components: int) -> Mixture:
+        """Fitted to codes z (N, d) of examples with conditions c (N, ...)."""
+        return Mixture(max(1, min(components, len(z) // 20)), self.latent).fit(z, seed)
 
     @torch.no_grad()
     def calibrate(self, split: Any, seed: int = 0) -> None:

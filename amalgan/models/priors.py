@@ -114,6 +114,52 @@ class Mixture(nn.Module):
         return self
 
 
+class MixtureByClass(Mixture):
+    """p(z | c): a mixture for the codes of each class; without a class, all of them together.
+
+    What a code says of the class, the decoder need not be told: a code drawn for any class and the word for another
+    contradict each other, and on MNIST the code wins (28 % of such samples were of the class that was asked for).
+
+    Arguments:
+        components: K, of all classes together.
+        latent: d.
+    """
+
+    def __init__(self, components: int, latent: int) -> None:
+        super().__init__(components, latent)
+        self.classes: Tensor  # of each component, -1 for codes of unknown class
+        self.register_buffer("classes", torch.full((components,), -1))
+
+    def sample(self, n: int, seed: int = 0, start: int = 0, c: Tensor | None = None) -> Tensor:
+        """Rows `start` to `start + n` of an endless table of samples, (n, d), for classes c (n,), -1 for any."""
+        if c is None:
+            return super().sample(n, seed, start)
+        epsilon = rows(n, (self.means.shape[1] + 1,), seed, "prior", start=start).to(self.means)
+        c = c.to(self.classes)[:, None]
+        fits = (c == self.classes) | (c < 0)
+        fits |= ~fits.any(1, keepdim=True)  # a class without codes: any
+        share = (self.weights * fits).cumsum(1)
+        uniform = torch.special.ndtr(epsilon[:, :1]) * share[:, -1:]
+        component = torch.searchsorted(share, uniform).squeeze(1).clamp(max=len(self.weights) - 1)
+        return self.means[component] + torch.einsum("nij,nj->ni", self.scales[component], epsilon[:, 1:])
+
+    @staticmethod
+    def of(z: Tensor, c: Tensor, seed: int, components: int) -> MixtureByClass:
+        """Fitted to codes z (N, d) of classes c (N,): about so many components, at least 20 examples each."""
+        parts, classes = [], c.unique().tolist()
+        for label in classes:
+            mine = z[c == label]
+            count = max(1, min(round(components / len(classes)), len(mine) // 20))
+            parts.append((label, len(mine) / len(z), Mixture(count, z.shape[1]).fit(mine, seed)))
+        made = MixtureByClass(sum(len(part.weights) for _, _, part in parts), z.shape[1])
+        made.weights = torch.cat([share * part.weights for _, share, part in parts])
+        made.means, made.scales = (
+            torch.cat([getattr(part, name) for _, _, part in parts]) for name in ("means", "scales")
+        )
+        made.classes = torch.cat([torch.full((len(part.weights),), label) for label, _, part in parts])
+        return made
+
+
 class Judged:
     """p(z) ~ p_0(z) min(1, r(z) / m), r = p_data / p_model at the sample of z: what a discriminator takes for data is kept.
 
