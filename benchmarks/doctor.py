@@ -83,6 +83,10 @@ FAULTS = {
         by_hand={"recipe": "gan"},
         per_set={"ring": {"game": "non-saturating", **FREE}},
     ),
+    "shuffled-labels": Fault(
+        ("labels that say nothing",), "gan", {"condition": "labels"}, IMAGES, "shuffled-labels", by_hand=MENDED
+    ),
+    "ignored-labels": Fault(("labels are ignored",), "gan", {"condition": "labels", "hidden": 0.99}, IMAGES),
     "loud-game": Fault(
         ("the game swamps the reconstruction",), "vaegan", {"lam": 1000.0}, per_set={"ring": {"lam": 1e4}}
     ),
@@ -116,6 +120,7 @@ FAULTS = {
 HEALTHY = {
     "vae": Fault((), "vae", {"latent": 16}, per_set={"ring": {"latent": 2}}),
     "gan": Fault((), "gan"),
+    "gan-labels": Fault((), "gan", {"condition": "labels"}),
     "vaegan": Fault((), "vaegan", {"latent": 16}, per_set={"ring": {"latent": 2, "lam": 10.0}}),
 }
 
@@ -169,8 +174,12 @@ def opened(name: str) -> Any:
 
 
 def changed(data: Any, change: str) -> Any:
-    """The same data with every part changed; only the training part is cut."""
+    """The same data with every part changed; only the training part is cut, or loses the order of its labels."""
     from amalgan.data.core import Split
+
+    if change == "shuffled-labels":
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        return replace(data, train=Split(data.train.x, data.train.c[order]))
 
     def of(split: Any, cut: bool) -> Any:
         x = CHANGES[change](split.x) if cut or change in ("dark", "centred") else split.x

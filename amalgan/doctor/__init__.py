@@ -24,7 +24,7 @@ CHECKS: tuple[Callable[[History], Finding | None], ...] = (
     *(games.oscillation, games.batch_norm_mixing, games.ignored_labels),
     *(codes.posterior_collapse, codes.swamped, codes.prior_hole, codes.blur, codes.dead_units),
     *(examples.broken_examples, examples.wrong_range, examples.duplicates, examples.memorisation),
-    *(examples.overfitting, examples.few_examples),
+    *(examples.overfitting, examples.few_examples, examples.idle_labels),
 )
 WINDOW = 5  # looks that are compared with as many before them
 

@@ -79,6 +79,21 @@ def wrong_range(run: History) -> Finding | None:
     )
 
 
+def idle_labels(run: History) -> Finding | None:
+    """Labels that say nothing of the examples: mostly another order than theirs."""
+    right = run.of("labels", "real", "held-out examples whose nearest training example has their label")
+    chance = run.of("labels", "chance")
+    if not right or not chance or chance.now > 0.9 or right.now > chance.now + 0.05:
+        return None
+    return Finding(
+        "labels that say nothing",
+        FAILS,
+        f"Of held-out examples {right.now:.0%} have the label of the nearest training example; by chance {chance.now:.0%} would.",
+        {"right": right.now, "chance": chance.now},
+        (Remedy({}, "see that labels stand in the order of the examples"),),
+    )
+
+
 def memorisation(run: History) -> Finding | None:
     """Samples are training examples."""
     copied = run.of("samples", "copied", "share of samples that are copies")

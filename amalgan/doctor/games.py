@@ -176,18 +176,31 @@ def batch_norm_mixing(run: History) -> Finding | None:
 
 
 def ignored_labels(run: History) -> Finding | None:
-    """The label changes nothing."""
+    """The label changes nothing, or nothing that has to do with it."""
     use = run.of("labels", "use", "change of a sample by the label over that by the noise")
-    if not use.stays(below=0.02):
+    kept, real, chance = (
+        run.of("labels", name, "samples of the class asked for") for name in ("kept", "real", "chance")
+    )
+    good = run.of("samples", "coverage")
+    wrong = bool(kept) and real.now > chance.now + 0.3 and kept.stays(below=chance.now + 0.25 * (real.now - chance.now))
+    if not use.stays(below=0.02) and not (wrong and good.stays(above=0.05)):
         return None
+    remedy = Remedy({}, "tell the discriminator the labels, too")
+    if float(run.arguments.get("hidden", 0)) > 0.5:
+        remedy = Remedy({"hidden": 0.1}, "labels that are seldom seen are seldom learned")
+    told = (
+        f"{kept.now:.0%} of samples are of the class that was asked for; by chance it would be {chance.now:.0%}."
+        if wrong
+        else f"Another label changes a sample by {use.now:.1%} of what other noise does."
+    )
     return Finding(
         "labels are ignored",
         FAILS,
-        f"Another label changes a sample by {use.now:.1%} of what other noise does.",
-        {"use": use.now},
-        (Remedy({}, "tell the discriminator the labels, too, and see that they are not shuffled"),),
-        use.share(below=0.02),
-        use,
+        told,
+        {"use": use.now} | ({"kept": kept.now, "real": real.now} if kept else {}),
+        (remedy,),
+        kept.share(below=chance.now + 0.25 * (real.now - chance.now)) if wrong else use.share(below=0.02),
+        kept if wrong else use,
     )
 
 

@@ -22,6 +22,8 @@ bit for bit. What cannot be asked of a model (a code without an encoder) is left
                 sharpness    as above, of samples
                 at           where the first samples lie along the data's two main directions, in the data's unit
     labels      use          change of a sample under another label over that under other noise: 0 where c is ignored
+                kept         share of samples of the class that was asked for, as the nearest training example has it
+                real, chance the same of held-out examples; and of labels that are shuffled
     data        what the examples are like, at the first look: count, duplicates, low, high, spread of the values, and the
                 share of examples with values that are no numbers
 """
@@ -69,10 +71,11 @@ class Probe:
             self.real = Likeness(self.train[0], self.seed)
             self.against = self.real(self.held_out[0])
             self.reach = radii(self.against, NEIGHBOURS)
-            known, _ = _some(data.train, self.seed, torch.device("cpu"), KNOWN_VALUES // self.train[0][0].numel())
+            known, c = _some(data.train, self.seed, torch.device("cpu"), KNOWN_VALUES // self.train[0][0].numel())
             self.data: dict[str, float] = {"count": float(len(data.train)), **about(known)}
             self.known = self.real(known)
-            apart = _to_nearest(self.against, self.known)
+            self.classes = c if c is not None and c.dim() == 1 else None
+            apart, _ = _nearest(self.against, self.known)
             self.near = float(apart.median()) / 2  # a held-out example is seldom so near to a training one
             self.usual = float((apart < self.near).float().mean())
 
@@ -222,7 +225,7 @@ class Probe:
         width = max(high - low, 1e-12)
         outside = float(((fake < low - 0.1 * width) | (fake > high + 0.1 * width)).float().mean())
         return found | {
-            "copied": float((_to_nearest(self.real(fake), self.known) < self.near).float().mean()) - self.usual,
+            "copied": float((_nearest(self.real(fake), self.known)[0] < self.near).float().mean()) - self.usual,
             "outside": outside,
             "mean": float((fake.mean() - x.mean()) / width),
             "contrast": float(fake.std() / x.std().clamp(min=1e-12)),
@@ -242,7 +245,22 @@ class Probe:
             return {}
         relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]
         renewed = self.model.given(c).decode(noise.roll(1, 0))[differs]
-        return {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
+        found = {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
+        if self.classes is not None and self.looks:
+            share = torch.bincount(self.classes[self.classes >= 0]) / max(1, int((self.classes >= 0).sum()))
+            found |= {
+                "kept": self._kept(fake, c),
+                "real": self._kept(*self.held_out),
+                "chance": float(share.square().sum()),
+            }
+        return found
+
+    def _kept(self, x: Tensor, c: Tensor | None) -> float:
+        """Share of x (n, ...) whose nearest training example is of the class c (n,), where that is known."""
+        assert c is not None and self.classes is not None
+        of_nearest = self.classes[_nearest(self.real(x), self.known)[1]]
+        known = (c.cpu() >= 0) & (of_nearest >= 0)
+        return float((of_nearest == c.cpu())[known].float().mean()) if bool(known.any()) else 0.0
 
 
 class Likeness:
@@ -380,9 +398,10 @@ def _cosines(directions: dict[str, dict[str, Tensor]]) -> Iterator[tuple[str, fl
                 yield f"{one}~{other}/{network}", float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-30))
 
 
-def _to_nearest(x: Tensor, others: Tensor) -> Tensor:
-    """(n,) distances of x (n, F) to the nearest of others (m, F)."""
-    return torch.cdist(x, others).amin(1)
+def _nearest(x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) distances of x (n, F) to the nearest of others (m, F), and which those are."""
+    distance, index = torch.cdist(x, others).min(1)
+    return distance, index
 
 
 def _error(a: Tensor, b: Tensor) -> float:

@@ -12,6 +12,7 @@ network makes and judges with and without conditions, if it has seen some hidden
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,6 +62,12 @@ class Told(nn.Module):
     def __init__(self, network: nn.Module, embedding: nn.Module) -> None:
         super().__init__()
         self.network, self.embedding = network, embedding
+
+    @property
+    def start_at(self) -> Callable[[Tensor], None] | None:
+        """As the network has it: what a decoder says before it has learned anything."""
+        start: Callable[[Tensor], None] | None = getattr(self.network, "start_at", None)
+        return start
 
 
 class Joined(Told):

@@ -124,15 +124,18 @@ def test_a_labelled_model_is_not_judged() -> None:
         made.sample(2, prior="judged")
 
 
+@pytest.mark.parametrize("told", ["none", "embedding", "modulation"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "gaussian-pixel", "laplace", "bernoulli"])
 @pytest.mark.parametrize("recipe", ["vae", "gan"])
-def test_a_decoder_of_images_starts_from_the_level_of_the_data(recipe: str, likelihood: str) -> None:
-    spec = Spec("images", (3, 8, 8))
+def test_a_decoder_of_images_starts_from_the_level_of_the_data(recipe: str, likelihood: str, told: str) -> None:
+    spec = Spec("images", (3, 8, 8), ("a", "b"))
     arguments = {"latent": 4, "width": 4} | ({"likelihood": likelihood} if recipe == "vae" else {})
+    arguments |= {} if told == "none" else {"condition": "labels", "decoder_condition": told}
     model = recipes.plan(recipe, spec, recipes.check(recipe, arguments)).model
     levels = torch.tensor([0.1, 0.5, 0.0])
     x = levels[:, None, None].expand(5, 3, 8, 8).clone()
     model.begin(Split(x, None))
-    torch.nn.init.zeros_(model.decoder.pixels.weight)
+    plain = model.decoder if told == "none" else model.decoder.network
+    torch.nn.init.zeros_(plain.pixels.weight)
     expected = levels.clamp(0.01, 0.99)[None, :, None, None].expand(2, 3, 8, 8)
     assert torch.allclose(model.decode(torch.randn(2, 4)), expected, atol=1e-6)

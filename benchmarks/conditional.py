@@ -1,0 +1,129 @@
+"""Labels: are samples of the class that was asked for, as various as real ones, and can a classifier learn from them?
+
+    mnist, fashion    conditional VAE, GAN and VAE-GAN with the recipes' settings, and GAN and VAE-GAN without labels beside
+                      them; a discriminator that projects, classifies, or has the label among its inputs (mnist)
+    long-range        see `halves`: an image whose two ends must match, with and without attention
+
+Metrics on the test split; the floor is what real test images score in the same classifier, the ceiling its guess of the most
+frequent class. Each run is a line of docs/results/runs/conditional.jsonl.
+
+    python -m benchmarks.conditional                 # every table; stopped, it goes on where it was
+    python -m benchmarks.conditional mnist
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from amalgan.metrics.intervals import seed_interval
+from amalgan.results import Row, show, write
+from benchmarks import jobs
+from benchmarks.machine import ROOT, data_folder, processor
+
+DATA = {"mnist": "mnist", "fashion": "fashion_mnist"}
+STEPS, SEEDS, N = 4000, (0, 1, 2), 5000
+PROTOCOL = 1  # raised whenever training or judging changes
+METRICS = ("label_accuracy", "class_diversity", "tstr", "recall", "frechet", "coverage")
+
+LABELS = {"condition": "labels"}
+ROWS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "vae-labels": ("vae", LABELS, ("mnist", "fashion")),
+    "gan-labels": ("gan", LABELS, ("mnist", "fashion")),
+    "vaegan-labels": ("vaegan", LABELS, ("mnist", "fashion")),
+    "gan": ("gan", {}, ("mnist", "fashion")),
+    "vaegan": ("vaegan", {}, ("mnist", "fashion")),
+    "gan-classifier": ("gan", LABELS | {"discriminator_condition": "classifier"}, ("mnist",)),
+    "gan-concatenation": ("gan", LABELS | {"discriminator_condition": "concatenation"}, ("mnist",)),
+}
+
+
+@cache
+def opened(name: str) -> Any:
+    from amalgan import data
+
+    return data.open(str(data_folder() / DATA[name]))
+
+
+@cache
+def judged(name: str) -> Any:
+    from amalgan.metrics.evaluate import reference
+
+    return reference(opened(name), "test", N)
+
+
+def job(table: str, row: str, seed: int) -> jobs.Job:
+    recipe, arguments, _ = ROWS[row]
+    return {
+        "protocol": PROTOCOL,
+        "table": table,
+        "recipe": recipe,
+        "arguments": arguments,
+        "seed": seed,
+        "steps": STEPS,
+    }
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Train, judge, forget the folder."""
+    from amalgan import runs
+    from amalgan.metrics.evaluate import evaluate
+    from amalgan.noise import key
+
+    folder, data = ROOT / "runs" / "conditional" / f"{key(jobs.key(job)):x}", opened(job["table"])
+    if (folder / "recipe.json").exists():
+        run = runs.load(folder, data)
+        run = run if run.finished else runs.resume(folder, data=data)
+    else:
+        run = runs.train(
+            job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **job["arguments"]
+        )
+    training = run.log()[-1]["cpu_seconds"]
+    against = judged(job["table"])
+    rows = evaluate(run.model, data, n=N, seed=job["seed"], against=against, k_importance=2, n_importance=2)
+    prior = "fitted" if run.model.fitted is not None else "standard"
+    numbers = {row.metric: row.value for row in rows if row.prior in ("", prior)}
+    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in METRICS}
+    shutil.rmtree(folder)
+    return {"numbers": numbers, "bounds": bounds, "prior": prior, "training_cpu_seconds": training}
+
+
+def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
+    """The mean over seeds with its t-interval."""
+    from amalgan.modalities.images import METRICS as KNOWN
+
+    recipe, arguments, _ = ROWS[row]
+    settings = "; ".join([recipe, *(f"{name}={value}" for name, value in arguments.items())])
+    for metric in METRICS:
+        values = [result["numbers"][metric] for result in results if metric in result["numbers"]]
+        if not values:
+            continue
+        found, (floor, ceiling) = seed_interval(values), results[0]["bounds"][metric]
+        yield Row(
+            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, found.value, found.low, found.high,
+            seeds=len(values), n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.conditional {table}",
+            cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
+            device=f"{processor()}, 1 thread a run", date=max(result["date"] for result in results),
+            note=f"{STEPS} steps; {settings}; {results[0]['prior']} prior; CPU seconds: training of one run",
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", default=list(DATA))
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    wanted = [(t, row, seed) for t in asked.tables for seed in SEEDS for row, (*_, on) in ROWS.items() if t in on]
+    results = jobs.work("conditional", [job(*each) for each in wanted], do, asked.processes)
+    done: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for (table, row, _), result in zip(wanted, results):
+        done.setdefault((table, row), []).append(result)
+    write("conditional", [made for (table, row), some in done.items() for made in rows(table, row, some)])
+    show("conditional")
+
+
+if __name__ == "__main__":
+    main()
