@@ -495,6 +495,22 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         ),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
+    "aae": {**CODED, "lam": (1.0, {}), "game": ("hinge", {}), "r1": (0.1, {}), "lazy": (1, {}), "noisy": (True, {})},
+    "bigan": {**COMMON, **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")}},
+    "infogan": {
+        **COMMON,
+        **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")},
+        "codes": (1, {}),
+        "information": (1.0, {}),
+    },
+    "cvaegan": {
+        **CODED,
+        **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")},
+        "beta": (4.0, {}),
+        "lam": (1.0, {}),
+        "matching": (3.0, {}),
+        "hidden": (0.9, {}),
+    },
     "cloning": {**{name: COMMON[name] for name in ("width", "batch", "ema")}, "lr": (1e-2, {})},
     "gail": {
         **{name: COMMON[name] for name in ("width", "batch", "ema")},
@@ -605,12 +621,13 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
     asked = dict.fromkeys(("decoder_condition", "discriminator_condition"), LABELS)
     beside = {"game": {"r1": 0, "r2": 0}, "augment": {"game": "hinge"}, **asked}.get(option, {})
     # states of an LSTM are small, and so are its first verdicts; its step sizes fall besides
-    steps = 30 if recipe == "rgan" else 10 if recipe in STAGED else 4
+    steps = 30 if recipe in ("rgan", "cvaegan") else 10 if recipe in STAGED else 4
     ends: dict[str, list[Tensor]] = {}
     # adaptive augmentation begins with none, and takes thousands of examples to grow: tests/training has it
     for word in (w for r, o_, w in WORDS if (r, o_) == (recipe, option) and w != "adaptive"):
         spec = next(spec for name, spec in PAIRS if name == recipe)
-        made = trained(recipe, spec, steps, lr=0.1, **{**beside, option: word})
+        known = {name: value for name, value in beside.items() if name in recipes.parameters(recipe)}
+        made = trained(recipe, spec, steps, lr=0.1, **{**known, option: word})
         made.check()
         ends[word] = [w for network in made.networks for w in weights(made, network)]
     for one, other in itertools.combinations(ends, 2):

@@ -103,11 +103,12 @@ class Probe:
 
     def _verdicts(self, train: Any, held_out: Any) -> dict[str, float]:
         model = held_out.model
-        fake = _fake(held_out)
-        if getattr(model, "discriminator", None) is None or fake is None:
+        if getattr(model, "discriminator", None) is None or _fake(held_out) is None:
             return {}
-        d_train = _verdict(train.model, train.x)
-        d_real, d_fake = _verdict(model, held_out.x), _verdict(model, fake)
+        sides = getattr(model, "sides", ("x", "fake"))
+        real, fake = (getattr(held_out, side) for side in sides)
+        d_train = _verdict(train.model, getattr(train, sides[0]))
+        d_real, d_fake = _verdict(model, real), _verdict(model, fake)
         return {
             "separation": _above(d_real, d_fake),
             "memory": _above(d_train, d_real),
@@ -115,7 +116,7 @@ class Probe:
             "fake": float(d_fake.mean()),
             "spread": float(torch.cat([d_real, d_fake]).std()),
             "within": float((d_real.var() / 2 + d_fake.var() / 2).sqrt()),
-            **self._by_batch(model.discriminator, held_out.x, fake),
+            **self._by_batch(model.discriminator, real, fake),
         }
 
     def _by_batch(self, discriminator: Any, real: Tensor, fake: Tensor) -> dict[str, float]:

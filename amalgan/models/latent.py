@@ -33,7 +33,8 @@ class LatentDraw:
     """One play of a latent model on a batch; each field is computed when first read, and kept.
 
     Fields: x (B, *shape), c (B,) or None, posterior, z (B, d), raw (the decoder's output at z), reconstruction,
-    log_likelihood (B,) nats, fake.
+    log_likelihood (B,) nats, code (B, d) from N(0, I), fake, what is made of it; pair and made_pair (B, D + d), an
+    example and its code side by side.
     """
 
     def __init__(self, model: LatentModel, x: Tensor, c: Tensor | None, noise: Noise) -> None:
@@ -60,8 +61,20 @@ class LatentDraw:
         return self.model.likelihood.log_prob(self.raw, self.x)
 
     @cached_property
+    def code(self) -> Tensor:
+        return self.noise("prior", (len(self.x), self.model.latent))
+
+    @cached_property
     def fake(self) -> Tensor:
-        return self.model.decode(self.noise("prior", (len(self.x), self.model.latent)))
+        return self.model.decode(self.code)
+
+    @cached_property
+    def pair(self) -> Tensor:
+        return torch.cat([self.x.flatten(1), self.z], 1)
+
+    @cached_property
+    def made_pair(self) -> Tensor:
+        return torch.cat([self.fake.flatten(1), self.code], 1)
 
 
 class LatentModel(Model):
@@ -77,6 +90,8 @@ class LatentModel(Model):
         posterior: how the encoder's output is read: GaussianPosterior, PointPosterior for a plain autoencoder, or
             another family; the parameters of one that is a network belong to the encoder.
     """
+
+    sides = ("x", "fake")  # fields of the draw that the discriminator is to tell apart: the real one, and a fake
 
     def __init__(
         self,
@@ -212,7 +227,7 @@ class LatentModel(Model):
             device = next(self.parameters()).device
             examples = torch.arange(min(PRIOR_EXAMPLES, len(data.train)))
             self.fit_prior((data.train.batch(index, device) for index in examples.split(500)), seed)
-        if self.discriminator is not None and judges_alone(self.discriminator):
+        if self.discriminator is not None and self.sides[0] == "x" and judges_alone(self.discriminator):
             self.calibrate(data.validation, seed)
 
     def grown(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What is minimised: terms that add and scale."""
 
-from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Similarity, gan, smoothed
+from amalgan.objectives.adversarial import GAMES, Adversarial, Equilibrium, Inference, Similarity, gan, smoothed
 from amalgan.objectives.balance import Balanced
-from amalgan.objectives.conditional import Classification
+from amalgan.objectives.conditional import Classification, MutualInformation
 from amalgan.objectives.core import Loss, Objective, Scaled, Sum, Turn, Verdict, cyclic, decay, fading, warm_up
 from amalgan.objectives.elbo import (
     KL,
@@ -45,11 +45,13 @@ __all__ = [
     "HistoricalAveraging",
     "Imitation",
     "ImportanceWeighted",
+    "Inference",
     "InstanceNoise",
     "Judge",
     "Likelihood",
     "Loss",
     "Moments",
+    "MutualInformation",
     "Objective",
     "OneCentred",
     "PolicyGradient",

@@ -93,6 +93,7 @@ class Adversarial(Objective):
         moves: the networks that the generator's side trains.
         best: share of the fakes that teach the generator, those that the discriminator likes best, in (0, 1], a number
             or a schedule (Sinha et al. 2020, who let it fall in the course of training).
+        real: the field that is real: data, or what else a discriminator is shown, such as codes from the prior.
 
     Raises:
         UsageError: an unknown game, or another share.
@@ -104,12 +105,13 @@ class Adversarial(Objective):
         on: tuple[str, ...] = ("fake",),
         moves: tuple[str, ...] = ("decoder",),
         best: Weight = 1.0,
+        real: str = "x",
     ) -> None:
         if isinstance(game, str) and game not in GAMES:
             raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
         if not callable(best) and not 0 < best <= 1:
             raise UsageError("the best of the fakes", f"best={best}", "write a share in (0, 1], 1 for all of them")
-        self.game, self.on, self.moves, self.best = game, on, moves, best
+        self.game, self.on, self.moves, self.best, self.real = game, on, moves, best, real
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         discriminator, generator = GAMES[self.game] if isinstance(self.game, str) else self.game
@@ -118,7 +120,7 @@ class Adversarial(Objective):
         unseen = torch.tensor(math.nan)
         # most games' generators never look at the verdict on real data, which is then not asked for
         looks = judges or bool(play(unseen, torch.tensor(0.0)).isnan())
-        real = turn.verdicts("x", *self.on)[0].logits if looks else unseen
+        real = turn.verdicts(self.real, *self.on)[0].logits if looks else unseen
         best = 1.0 if judges else at(self.best, turn.progress)
         values = [_mean_of_best(play(real, fake.logits), fake.logits, best, turn) for fake in turn.verdicts(*self.on)]
         value = sum(values[1:], values[0]) / len(values)
@@ -139,6 +141,38 @@ def _mean_of_best(value: Tensor, logits: Tensor, share: float, turn: Turn) -> Te
     whole = turn.mean(whole).flatten() * noise.world  # of all processes, since they must agree on who is among the best
     chosen = verdicts >= whole.topk(max(1, round(share * len(whole)))).values[-1]
     return torch.where(chosen, value.reshape(len(value), -1).mean(1), 0).mean() / turn.mean(chosen.float().mean())
+
+
+class Inference(Objective):
+    """A game between pairs (x, E(x)) and (G(z), z), of which each side makes a half (Dumoulin et al. 2017; Donahue et al. 2017).
+
+    Encoder and generator want what the discriminator does not: they minimise its loss with the sides exchanged. At the end
+    the pairs cannot be told apart, and so E inverts G, though nothing is ever reconstructed.
+
+    Arguments:
+        game: as for `Adversarial`.
+        real, fake: fields of the draw that are such pairs.
+        moves: the networks that make halves.
+    """
+
+    def __init__(
+        self,
+        game: str | Game = "non-saturating",
+        real: str = "pair",
+        fake: str = "made_pair",
+        moves: tuple[str, ...] = ("encoder", "decoder"),
+    ) -> None:
+        if isinstance(game, str) and game not in GAMES:
+            raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
+        self.game, self.real, self.fake, self.moves = game, real, fake, moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        play, _ = GAMES[self.game] if isinstance(self.game, str) else self.game
+        real, fake = (verdict.logits for verdict in turn.verdicts(self.real, self.fake))
+        if turn.player == "discriminator":
+            yield Loss("discriminator", play(real, fake).mean(), ("discriminator",))
+        else:
+            yield Loss("adversarial", play(fake, real).mean(), self.moves)
 
 
 class Similarity(Objective):
@@ -203,6 +237,7 @@ def gan(
     on: tuple[str, ...] = ("fake",),
     moves: tuple[str, ...] = ("decoder",),
     best: Weight = 1.0,
+    real: str = "x",
 ) -> Objective:
     """The generative adversarial network: one game. See `Adversarial`."""
-    return Adversarial(game, on, moves, best)
+    return Adversarial(game, on, moves, best, real)

@@ -37,6 +37,26 @@ class Classification(Objective):
         yield Loss("classification", torch.as_tensor(value), ("discriminator",) if judges else self.moves)
 
 
+class MutualInformation(Objective):
+    """-log q(code | fake): what a discriminator's guess tells of the first numbers of the noise a fake was made from.
+
+    A lower bound on the mutual information between those numbers and samples, less a constant (Chen et al. 2016, equation 5): the
+    generator is paid for letting them show. q is a Gaussian of unit variance, so it is half a squared error.
+
+    Arguments:
+        moves: the networks that it trains on the generator's turn.
+    """
+
+    def __init__(self, moves: tuple[str, ...] = ("decoder",)) -> None:
+        self.moves = moves
+
+    def losses(self, turn: Turn) -> Iterator[Loss]:
+        (verdict,) = turn.verdicts("fake")
+        guess = turn.draw.model.discriminator.guess(verdict.features).float()
+        value = (guess - turn.draw.code[:, : guess.shape[1]]).square().sum(1).mean() / 2
+        yield Loss("information", value, ("discriminator",) if turn.player == "discriminator" else self.moves)
+
+
 def _cost(guess: Tensor, c: Tensor) -> Tensor:
     """Nats an example, over the whole batch: what is unknown counts as none."""
     if c.dim() == 1:

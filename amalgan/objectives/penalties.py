@@ -36,18 +36,19 @@ class ZeroCentred(Objective):
 
     Arguments:
         gamma: strength, in nats per squared unit of slope.
-        on: fields of the draw at which the slope is taken, "x" first where it is among them.
+        on: fields of the draw at which the slope is taken, the real one first where it is among them.
         every: act on every so-manieth step, that many times as strong.
+        real: the field that is real.
     """
 
-    def __init__(self, gamma: float = 1.0, on: tuple[str, ...] = ("x",), every: int = 1) -> None:
-        self.gamma, self.on, self.every = gamma, on, every
+    def __init__(self, gamma: float = 1.0, on: tuple[str, ...] = ("x",), every: int = 1, real: str = "x") -> None:
+        self.gamma, self.on, self.every, self.real = gamma, on, every, real
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player == "discriminator" and turn.step % self.every == 0:
             verdicts = turn.verdicts(*self.on)
             slopes = _squared_slope([v.logits for v in verdicts], [v.input for v in verdicts])
-            real, fakes = (slopes[:1], slopes[1:]) if self.on[0] == "x" else ([], slopes)
+            real, fakes = (slopes[:1], slopes[1:]) if self.on[0] == self.real else ([], slopes)
             value = torch.stack([torch.cat(side).mean() for side in (real, fakes) if side]).sum() / 2
             yield Loss("slope", value, ("discriminator",), weight=self.gamma * self.every)
 

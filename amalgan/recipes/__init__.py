@@ -7,6 +7,8 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     vae       reconstruction + beta KL
     gan       a game
     vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
+    aae       reconstruction + a game of codes     bigan      a game of pairs of examples and codes
+    infogan   a game + information                 cvaegan    vaegan with labels, classified, with features matched
     cloning   likelihood of demonstrated actions     of a policy
     gail      cloning, then imitation                against a judge of what is seen and done
     mle       likelihood                             of sequences of tokens
@@ -28,6 +30,7 @@ from amalgan.errors import UsageError
 from amalgan.recipes.control import cloning, gail
 from amalgan.recipes.graphs import graphgan, line
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
+from amalgan.recipes.relatives import aae, bigan, cvaegan, infogan
 from amalgan.recipes.series import rgan, rvae, rvaegan, timegan
 from amalgan.recipes.text import mle, seqgan
 
@@ -40,12 +43,16 @@ __all__ = [
     "RECIPES",
     "Form",
     "Game",
+    "aae",
     "ae",
+    "bigan",
     "check",
     "cloning",
+    "cvaegan",
     "gail",
     "gan",
     "graphgan",
+    "infogan",
     "line",
     "mle",
     "modality",
@@ -61,7 +68,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
-    "images": (ae, vae, gan, vaegan),
+    "images": (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan),
     "text": (mle, seqgan),
     "edges": (line, graphgan),
     "control": (cloning, gail),
@@ -81,6 +88,9 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "balance": (0, 1e3),
     "ramp": (0, 0.5),
     "lam": (0, 1e9),
+    "codes": (1, 4096),
+    "information": (0, 1e6),
+    "matching": (0, 1e6),
     "gamma": (0, 1e9),
     "variance": (1e-8, 1e3),
     "r1": (0, 1e6),

@@ -73,8 +73,8 @@ def ae(
     from amalgan.models.posteriors import PointPosterior
     from amalgan.objectives import ae as objective
 
-    told = _told(spec, condition, decoder_condition, hidden)
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior, told=told)
+    told = told_of(spec, condition, decoder_condition, hidden)
+    model = model_of(spec, latent, width, likelihood, variance, encoder=True, posterior=PointPosterior, told=told)
     return plan_of(model, [(objective(), 1.0)], lr, batch, ema)
 
 
@@ -116,8 +116,8 @@ def vae(
     """
     from amalgan.objectives import vae as objective
 
-    told = _told(spec, condition, decoder_condition, hidden)
-    model = _model(spec, latent, width, likelihood, variance, encoder=True, posterior=_posterior(delta), told=told)
+    told = told_of(spec, condition, decoder_condition, hidden)
+    model = model_of(spec, latent, width, likelihood, variance, encoder=True, posterior=_posterior(delta), told=told)
     return plan_of(model, [(objective(_rising(beta, warm_up), free_bits), 1.0)], lr, batch, ema)
 
 
@@ -176,9 +176,9 @@ def gan(
     """
     from amalgan.objectives import gan as objective
 
-    told = _told(spec, condition, decoder_condition, hidden, discriminator_condition)
-    judge = _discriminator(spec, width, batch, pack, deviation, spectral, told)
-    model = _model(spec, latent, width, discriminator=judge, told=told)
+    told = told_of(spec, condition, decoder_condition, hidden, discriminator_condition)
+    judge = discriminator_of(spec, width, batch, pack, deviation, spectral, told)
+    model = model_of(spec, latent, width, discriminator=judge, told=told)
     slopes = penalties(r1, r2, gradient_penalty, lazy, ("fake",))
     terms = total(objective(game), *slopes, *_guesses(told, ("fake",), ("decoder",)))
     terms = _through(terms, spec, game, noise, augment)
@@ -281,9 +281,9 @@ def vaegan(
     _only(("joint", "two-stage"), form, balance=balance, ramp=ramp)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
-    told = _told(spec, condition, decoder_condition, hidden, discriminator_condition)
-    judge = _discriminator(spec, width, batch, pack, deviation, spectral, told)
-    model = _model(spec, latent, width, likelihood, variance, True, judge, _posterior(delta), told)
+    told = told_of(spec, condition, decoder_condition, hidden, discriminator_condition)
+    judge = discriminator_of(spec, width, batch, pack, deviation, spectral, told)
+    model = model_of(spec, latent, width, likelihood, variance, True, judge, _posterior(delta), told)
     risen = _rising(beta, warm_up)
     fakes = {"both": ("reconstruction", "fake"), "reconstructions": ("reconstruction",), "samples": ("fake",)}[sees]
     slopes = penalties(r1, r2, gradient_penalty, lazy, fakes)
@@ -336,7 +336,7 @@ class Told:
         return len(self.spec.classes) or len(self.spec.details["numbers"])
 
 
-def _told(
+def told_of(
     spec: Spec, condition: Condition, decoder: Telling, hidden: float, discriminator: Asking = "projection"
 ) -> Told | None:
     """How networks are told labels, None where they are not.
@@ -361,7 +361,7 @@ def _guesses(told: Told | None, fakes: tuple[str, ...], moves: tuple[str, ...]) 
     return [Classification(fakes, moves)] if told and told.discriminator == "classifier" else []
 
 
-def _model(
+def model_of(
     spec: Spec,
     latent: int,
     width: int,
@@ -372,12 +372,13 @@ def _model(
     posterior: Any = None,
     told: Told | None = None,
 ) -> Any:
+    """The room's networks, told conditions or not, as one model."""
     from amalgan.models import LatentModel
     from amalgan.models.labelled import LabelledModel
     from amalgan.models.posteriors import GaussianPosterior
     from amalgan.networks.conditions import Joined, Modulated
 
-    room, posterior = _room(spec), posterior or GaussianPosterior
+    room, posterior = room_of(spec), posterior or GaussianPosterior
     reads = likelihood_named(likelihood, variance, squash=spec.modality == "images")
     raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
     out = posterior.factor * latent
@@ -426,14 +427,21 @@ def _posterior(delta: float) -> Any:
     return DeltaPosterior(delta) if delta > 0 else GaussianPosterior
 
 
-def _room(spec: Spec) -> Any:
+def room_of(spec: Spec) -> Any:
+    """The networks for some data."""
     from amalgan import networks
 
     return {"images": networks.images, "points": networks.points}[spec.modality]
 
 
-def _discriminator(
-    spec: Spec, width: int, batch: int, pack: int, deviation: bool, spectral: bool, told: Told | None = None
+def discriminator_of(
+    spec: Spec,
+    width: int,
+    batch: int,
+    pack: int = 1,
+    deviation: bool = False,
+    spectral: bool = False,
+    told: Told | None = None,
 ) -> Callable[[], Any]:
     """Makes the room's discriminator, within what was asked for; called after the other networks are made."""
     from amalgan.networks import normalise, together
@@ -450,7 +458,7 @@ def _discriminator(
         )
 
     def make() -> Any:
-        judge, shape = _room(spec).Discriminator, _beside(spec) if asks == "concatenation" else spec.shape
+        judge, shape = room_of(spec).Discriminator, _beside(spec) if asks == "concatenation" else spec.shape
         network: Any = judge(shape, width)
         if pack > 1:
             network = together.Packed(lambda shape: judge(shape, width), shape, pack)
