@@ -33,7 +33,8 @@ from .survey import Options, Progress, checked_size, image_files, image_loader, 
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
-TOYS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # of the points, as published
+POINTS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
+HALVES = {TRAIN: 50_000, VALIDATION: 5_000, TEST: 5_000}  # more would be dear to look at when a model is judged
 SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, halves, ring, grid"
 
 
@@ -77,12 +78,12 @@ def open(
         raise UsageError(f"limit={limit}", "fewer than one item a part", "leave it out, or write for example 1000")
     options = Options(size, channels, strict, memory() if in_memory_bytes is None else in_memory_bytes, progress)
     if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
-        return toy(source, mixture(source), seed, limit)
+        return toy(source, mixture(source), POINTS, seed, limit)
     if isinstance(source, str) and source == "halves":
         if size not in (None, HEIGHT) or channels == 3:
             found = f"size={size}, channels={channels}: they are grey, {HEIGHT} x {WIDTH} px"
             raise UsageError("the data 'halves'", found, "leave out size and channels")
-        return toy(source, Halves(), seed, limit)
+        return toy(source, Halves(), HALVES, seed, limit)
     if isinstance(source, str) and source == "digits":
         name, decoded = source, digits(options)
     elif isinstance(source, (str, os.PathLike)):
@@ -125,16 +126,16 @@ def digits(options: Options) -> Decoded:
         return from_groups("digits", [(x, held["y"], ANY)], options)
 
 
-def toy(name: str, known: Mixture | Halves, seed: int, limit: int | None) -> Data:
-    """Items drawn from a known density, each part from a seed of its own."""
-    drawn = [known.draw(min(n, limit or n), 3 * seed + part) for part, n in TOYS.items()]
+def toy(name: str, known: Mixture | Halves, parts: dict[int, int], seed: int, limit: int | None) -> Data:
+    """Items drawn from a known density, so many for each part, each from a seed of its own."""
+    drawn = [known.draw(min(n, limit or n), 3 * seed + part) for part, n in parts.items()]
     x = np.concatenate([x.numpy() for x, _ in drawn])
     decoded = Decoded(
         torch.from_numpy(x),
         digests(x),
         np.concatenate([c.numpy() for _, c in drawn]),
         known.classes,
-        np.repeat(np.array(list(TOYS), np.int8), [len(c) for _, c in drawn]),
+        np.repeat(np.array(list(parts), np.int8), [len(c) for _, c in drawn]),
         [known.note],
     )
     return replace(divide(decoded, name), known=known)
