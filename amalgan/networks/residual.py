@@ -150,7 +150,8 @@ class Levels(nn.Module):
         blocks: each to the next level.
         maps: (C, height) of each level, from the input of the first block to the output of the last.
         attention: height of the maps it looks over, in px; None for none.
-        checkpointed: blocks are computed again in the backward pass: about a third more time, for memory of one block.
+        checkpointed: blocks are computed again in the backward pass, which takes about a third more time: only their
+            inputs are kept until then.
 
     Raises:
         UsageError: no maps of that height.
