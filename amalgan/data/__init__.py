@@ -25,6 +25,7 @@ from . import cache as copies
 from .arrays import from_dataset, from_groups, from_idx, from_mapping, from_npy, from_npz, idx_names, plain
 from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, Streamed, digests, divide
 from .files import open_files, stamp
+from .halves import HEIGHT, WIDTH, Halves
 from .images import load_image_file
 from .known import Mixture, mixture
 from .labels import renamed
@@ -33,8 +34,9 @@ from .survey import Options, Progress, checked_size, image_files, image_loader, 
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
-TOYS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
-SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, ring, grid"
+POINTS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
+HALVES = {TRAIN: 50_000, VALIDATION: 5_000, TEST: 5_000}  # more would be dear to look at when a model is judged
+SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, halves, ring, grid"
 
 
 def open(
@@ -54,8 +56,8 @@ def open(
     """Data in three parts with no content in common, from whatever holds it.
 
     Arguments:
-        source: "digits" (1,797 handwritten digits, 8 x 8); "ring" or "grid" (points with a known density; also
-            "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of images or of idx files; a .npy or .npz file; an
+        source: "digits" (1,797 handwritten digits, 8 x 8); "halves" (16 x 64, what is left must match what is right);
+            "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of images or of idx files; a .npy or .npz file; an
             array or tensor, (x, y), a dict of arrays; a map-style dataset or list of x or (x, c). Folders train,
             val, test are parts; the next folder names the class.
         size: images become size x size px; by default their own size if all share one within 8..64, else their median
@@ -86,7 +88,12 @@ def open(
     room = memory() if in_memory_bytes is None else in_memory_bytes
     options = Options(size, channels, strict, room, progress, table)
     if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
-        return toy(source, seed, limit)
+        return toy(source, mixture(source), POINTS, seed, limit)
+    if isinstance(source, str) and source == "halves":
+        if size not in (None, HEIGHT) or channels == 3:
+            found = f"size={size}, channels={channels}: they are grey, {HEIGHT} x {WIDTH} px"
+            raise UsageError("the data 'halves'", found, "leave out size and channels")
+        return toy(source, Halves(), HALVES, seed, limit)
     if isinstance(source, str) and source == "digits":
         name, decoded = source, digits(options)
     elif isinstance(source, (str, os.PathLike)):
@@ -137,21 +144,19 @@ def digits(options: Options) -> Decoded:
         return from_groups("digits", [(x, held["y"], ANY)], options)
 
 
-def toy(text: str, seed: int, limit: int | None) -> Data:
-    """Points drawn from a known density, each part from a seed of its own."""
-    known = mixture(text)
-    drawn = [known.draw(min(n, limit or n), 3 * seed + part) for part, n in TOYS.items()]
+def toy(name: str, known: Mixture | Halves, parts: dict[int, int], seed: int, limit: int | None) -> Data:
+    """Items drawn from a known density, so many for each part, each from a seed of its own."""
+    drawn = [known.draw(min(n, limit or n), 3 * seed + part) for part, n in parts.items()]
     x = np.concatenate([x.numpy() for x, _ in drawn])
     decoded = Decoded(
         torch.from_numpy(x),
         digests(x),
         np.concatenate([c.numpy() for _, c in drawn]),
-        tuple(str(k) for k in range(len(known.means))),
-        np.repeat(np.array(list(TOYS), np.int8), [len(c) for _, c in drawn]),
-        [f"{len(known.means)} round Gaussians, sigma {known.sigma:g}; labels are the modes; the density is known"],
+        known.classes,
+        np.repeat(np.array(list(parts), np.int8), [len(c) for _, c in drawn]),
+        [known.note],
     )
-    data = divide(decoded, text)
-    return replace(data, known=known)
+    return replace(divide(decoded, name), known=known)
 
 
 def from_path(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:

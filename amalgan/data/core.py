@@ -189,7 +189,7 @@ class Data:
         notes: in words, what was resized, cropped, skipped and counted.
         fingerprint: hash of the contents, labels and parts; equal data, equal fingerprint, wherever it is stored.
         skipped: (name, reason) of every file left out.
-        known: the true density, for problems that have one: a `Mixture`, an `Oracle`.
+        known: the true density, for problems that have one: a `Mixture`, `Halves`, an `Oracle`.
     """
 
     name: str

@@ -33,6 +33,16 @@ class Mixture:
     means: Tensor
     sigma: float
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The modes by number."""
+        return tuple(str(k) for k in range(len(self.means)))
+
+    @property
+    def note(self) -> str:
+        """In words."""
+        return f"{len(self.means)} round Gaussians, sigma {self.sigma:g}; labels are the modes; the density is known"
+
     def log_density(self, x: Tensor) -> Tensor:
         """log p(x) in nats: (N,) for x (N, D)."""
         modes, d = self.means.shape

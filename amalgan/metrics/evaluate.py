@@ -9,9 +9,9 @@ code:
               points), and the mean image as reconstruction. Whatever is not clearly better than this has learned
               nothing.
 
-"Floor" and "ceiling" name the best and the trivial value also where higher is better. Two rows differ: for uniqueness
+"Floor" and "ceiling" name the best and the trivial value also where higher is better. Three rows differ: for uniqueness
 the trivial value is 0, one image repeated; for memorisation the best is that of unseen data and the worst that of the
-training items themselves.
+training items themselves; for agreement the trivial value is that of halves of different images.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amalgan.data.halves import Halves, strangers
+from amalgan.data.known import Mixture
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics import features as feature_networks
 from amalgan.metrics.conditional import conditional, taught
@@ -122,6 +124,8 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
     ceiling |= {"pixel_mse": pixel_error(real, mean), "frechet_reconstruction": frechet(ours.real_moments, eyes(mean))}
     ceiling |= {"memorisation": 1.0, "memorisation_ratio": 0.0, "memorisation_features": 1.0}
     ceiling |= {"uniqueness": 0.0, "active_units": 0.0}
+    if isinstance(known, Halves):
+        ceiling["agreement"] = known.agreement(strangers(learned)).matched
     return replace(ours, floor=floor, ceiling=ceiling)
 
 
@@ -194,7 +198,7 @@ def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float,
     }
     for name in ("precision", "recall", "density", "coverage"):
         scores[name] = (getattr(p, name), f"k = {NEIGHBOURS}")
-    if against.known is not None:
+    if isinstance(against.known, Mixture):
         m = mixture_modes(samples[:SAMPLES], against.known.means.cpu(), against.known.sigma)
         note = f"of {len(against.known.means)}, {min(n, SAMPLES)} samples"
         scores |= {"modes": (m.modes, note), "modes_strict": (m.modes_strict, note), "quality": (m.quality, "")}
@@ -203,6 +207,9 @@ def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float,
         c = class_modes(eyes.classes(seen), eyes.classes(against.real_features), against.classes)
         note = f"of {against.classes} classes as {eyes.name} sees them"
         scores |= {"modes": (c.modes, note), "modes_strict": (c.modes_strict, note), "reverse_kl": (c.kl, note)}
+    if isinstance(against.known, Halves):
+        a = against.known.agreement(samples)
+        scores |= {"formed": (a.formed, ""), "agreement": (a.matched, f"of {round(a.formed * n)} with two halves")}
     u = uniqueness(samples, against.duplicate)
     scores["uniqueness"] = (u.unique, f"{u.distinct:.1%} exactly distinct")
     return scores
@@ -300,12 +307,12 @@ def _told(model: Any, against: Reference) -> Tensor | None:
 
 IN_FEATURES = {"frechet_reconstruction", "frechet", "kernel", "precision", "recall", "density", "coverage"}
 IN_FEATURES |= {"memorisation_features", "label_accuracy", "class_diversity"}
-OF_CLASSES = {"modes", "modes_strict", "reverse_kl"}  # need the network, unless the density is known
+OF_CLASSES = {"modes", "modes_strict", "reverse_kl"}  # need the network, unless the modes are known
 
 
 def _row(name: str, value: float, note: str, against: Reference, n: int | None = None, prior: str = "") -> Row:
     unit, better, _ = METRICS[name]
-    looked = name in IN_FEATURES or (name in OF_CLASSES and against.known is None)
+    looked = name in IN_FEATURES or (name in OF_CLASSES and not isinstance(against.known, Mixture))
     eyes = against.eyes.fingerprint if looked else ""
     floor, ceiling = against.floor.get(name), against.ceiling.get(name)
     return Row(name, float(value), unit, better, floor, ceiling, n or against.n, prior, note, eyes)

@@ -69,6 +69,8 @@ METRICS = {
         "modes", "higher", "Modes (or classes) that got at least half of their fair share of the samples."
     ),
     "quality": Meaning("share", "higher", "Share of samples within 3 sigma of a mode of the known density."),
+    "formed": Meaning("share", "higher", "Share of samples with two well-formed halves, where such are known."),
+    "agreement": Meaning("share", "higher", "Share of those whose halves, far apart, match: structure at long range."),
     "reverse_kl": Meaning(
         "nats", "lower", "How unevenly the good samples spread over modes (or classes), against the real spread."
     ),
@@ -122,8 +124,8 @@ class Images(Modality):
     suffix = ".png"
     bundled = "digits"
     source = (
-        "digits (bundled), ring, grid; a folder, zip or tar of images (class folders become labels); a folder of idx "
-        "files as MNIST's; a .npy or .npz file"
+        "digits (bundled), halves, ring, grid; a folder, zip or tar of images (class folders become labels); a folder "
+        "of idx files as MNIST's; a .npy or .npz file"
     )
     metrics = METRICS
     labels: ClassVar[dict[str, str]] = {
@@ -148,7 +150,7 @@ class Images(Modality):
         ),
         "Samples": (
             "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "quality",
-            "reverse_kl", "jsd",
+            "formed", "agreement", "reverse_kl", "jsd",
         ),
         "Labels": ("label_accuracy", "class_diversity", "tstr"),
         "Repetition and copying": ("uniqueness", "memorisation", "memorisation_features", "memorisation_ratio"),
@@ -156,7 +158,7 @@ class Images(Modality):
     charts = ("pixel_mse", "frechet", "coverage")
     in_terminal = (
         "pixel_mse", "nll", "frechet", "kernel", "precision", "recall", "coverage", "label_accuracy", "tstr", "modes", "quality",
-        "memorisation",
+        "formed", "agreement", "memorisation",
     )  # fmt: skip
     ratios = ("pixel_mse", "frechet")
     unranked = frozenset(

@@ -32,5 +32,7 @@ def spectral(network: Network) -> Network:
     if not layers:
         raise UsageError("spectral normalisation", "a network without linear or convolutional layers", "leave it out")
     for layer in layers:
+        if not layer.weight.any():  # as some of residual networks start, which this divides by zero: here they need not
+            layer.reset_parameters()
         parametrizations.spectral_norm(layer)
     return network

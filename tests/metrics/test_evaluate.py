@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from amalgan.data import Data
+from amalgan.data import open as open_data
+from amalgan.data.halves import strangers
 from amalgan.errors import AmalganError, UsageError
 from amalgan.metrics import features
 from amalgan.metrics.evaluate import METRICS, Reference, Row, evaluate, reference, shuffled
@@ -83,7 +85,7 @@ def test_a_model_with_an_encoder_has_all_rows(data: Data, against: Reference) ->
         assert {r.metric for r in rows if r.prior == prior} >= {"nll", "frechet", "precision", "recall", "memorisation"}
     found = {r.metric: r for r in rows}
     of_labels = {"label_accuracy", "class_diversity", "tstr"}  # of models that are told labels
-    assert set(found) == set(METRICS) - {"quality", "jsd"} - of_labels
+    assert set(found) == set(METRICS) - {"quality", "jsd", "formed", "agreement"} - of_labels
     assert found["elbo"].value == pytest.approx(-found["distortion"].value - found["kl"].value)
     assert found["nll"].n == 20 and "k = 10" in found["nll"].note
     assert found["pixel_mse"].value > 0 and found["active_units"].value <= 4
@@ -124,6 +126,23 @@ def test_points() -> None:
     assert "2500 samples" in good["modes"].note and good["modes"].features == "" and good["frechet"].features != ""
     collapsed = rows_of(Replays(data.known.means[:1] + 0.001), data, against)
     assert collapsed["modes"].value == 1 and collapsed["reverse_kl"].value == pytest.approx(math.log(8))
+
+
+def test_halves() -> None:
+    """Real images match, halves of different ones by chance; a collapse onto one image matches, and other rows say so."""
+    data = open_data("halves", limit=500)
+    against = reference(data, features=features.classifier(data, steps=STEPS))
+    x = data.validation.tensor()
+    good = rows_of(Replays(x), data, against)
+    assert (good["formed"].value, good["formed"].floor, good["formed"].ceiling) == (1, 1, 0)
+    assert (good["agreement"].value, good["agreement"].floor) == (1, 1)
+    # a share of 1/16 at n = 500: standard deviation 0.0108; four of them, one false alarm in 16,000
+    assert good["agreement"].ceiling == pytest.approx(1 / 16, abs=0.0434)
+    strange = rows_of(Replays(torch.cat([strangers(x)[:250], torch.rand(250, *x.shape[1:])])), data, against)
+    assert strange["formed"].value == 0.5 and strange["agreement"].value == pytest.approx(1 / 16, abs=0.0613)
+    assert strange["agreement"].note == "of 250 with two halves" and strange["agreement"].features == ""
+    assert good["modes"].value == 16 and good["modes"].features == against.eyes.fingerprint
+    assert "quality" not in good and "jsd" not in good
 
 
 def test_few_images_are_said_to_be_few(data: Data, against: Reference) -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
-from amalgan.networks import images, points, series
+from amalgan.networks import images, points, residual, series
 
 SIDES = st.integers(8, 64)
 CORNERS = [(8, 8), (9, 9), (15, 17), (28, 28), (31, 33), (32, 32), (63, 63), (64, 64), (8, 64), (64, 9), (13, 40)]
+RESIDUAL = [(16, 16), (20, 20), (28, 28), (32, 32), (56, 56), (64, 64), (128, 128), (16, 64), (96, 20)]
 
 
 def outputs(made: object) -> list[Tensor]:
@@ -54,6 +55,28 @@ def test_images_of_notable_sizes(height: int, width: int) -> None:
 @settings(max_examples=25, deadline=None)
 def test_images_of_any_size(channels: int, height: int, width: int, latent: int, wide: int) -> None:
     check_images(channels, height, width, latent, wide)
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """The network with what starts at zero, and hides what is behind it, a step further."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.1)
+    return network
+
+
+@pytest.mark.parametrize("attention", [None, "finest", "coarsest"])
+@pytest.mark.parametrize("height, width", RESIDUAL)
+def test_residual_networks_of_notable_sizes(height: int, width: int, attention: str | None) -> None:
+    torch.manual_seed(0)
+    shape = (1 if height == width else 3, height, width)
+    sides = residual.pyramid(shape)
+    at = {None: None, "finest": sides[-3][0], "coarsest": sides[-1][0]}[attention]
+    x, z = torch.rand(3, *shape), torch.randn(3, 5)
+    check(awake(residual.Encoder(shape, 10, 3, at)), x, [(10,)])
+    check(awake(residual.Decoder(shape, 5, 3, at)), z, [shape])
+    check(awake(residual.Discriminator(shape, 3, at)), x, [(), (12,)])
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(32, 40))

@@ -70,6 +70,19 @@ def test_what_it_remembers_is_saved_and_goes_on() -> None:
     assert all(torch.equal(value, before[name]) for name, value in one.state_dict().items())
 
 
+def test_a_layer_that_starts_at_zero_starts_as_others_do() -> None:
+    """Zero has no direction: its singular value is zero, and zero over zero no number."""
+    torch.manual_seed(0)
+    zero, other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+    nn.init.zeros_(zero.weight)
+    before = other.weight.detach().clone()
+    made = spectral(nn.Sequential(zero, other))
+    for _ in range(100):
+        made(torch.randn(2, 3, 5, 5))
+    assert torch.linalg.matrix_norm(zero.weight.detach().flatten(1), 2).item() == pytest.approx(1, abs=2e-3)
+    assert torch.equal(dict(made.named_parameters())["1.parametrizations.weight.original"], before)
+
+
 def test_networks_that_cannot_be_normalised_are_refused() -> None:
     with pytest.raises(UsageError, match="recurrent"):
         spectral(series.Discriminator((5, 2), 4))
