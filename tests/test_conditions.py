@@ -255,7 +255,7 @@ def test_real_images_teach_and_shuffled_labels_do_not(digits: data.Data) -> None
 def run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     folder = tmp_path_factory.mktemp("labelled") / "run"
     return runs.train(
-        "gan", data.open("digits"), steps=150, out=folder, width=8, latent=8, condition="labels", threads=1
+        "gan", data.open("digits"), steps=500, out=folder, width=8, latent=8, condition="labels", threads=1
     )
 
 
