@@ -251,7 +251,7 @@ def test_which_classes_a_collapsed_generator_leaves_out() -> None:
     ratio = Probe(Trainer(plan, digits.train, 5), digits).read()["samples"]["classes"]
     assert min(ratio[3], ratio[8]) > 3 and sum(value < 0.1 for value in ratio) >= 6
     lines = [
-        {"step": step, "signals": {"samples": {"diversity": 0.2, "missing": 0.6, "classes": ratio}}}
+        {"step": step, "signals": {"samples": {"diversity": 0.2, "missing": 0.6, "duplicates": 0.1, "classes": ratio}}}
         for step in range(5)
     ]
     record = {"recipe": "gan", "arguments": dict(ARGUMENTS), "spec": digits.spec.to_json()}
