@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-stability gpu clean
+.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-stability results-conditional gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -61,11 +61,18 @@ results-control: $(VENV)/.dev
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
 
-# Which divergence drops modes, what KL schedules do, whether the doctor is right: about five CPU-hours, two processes.
+# Models that are told labels, against the same without: about two CPU-hours, two processes.
+results-conditional: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conditional
+
+# Which divergence drops modes, what KL schedules do, whether the doctor is right, games by remedies on mixtures, stacked
+# digits: about fifteen CPU-hours, two processes.
 results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.divergences
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.schedules
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.doctor
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed

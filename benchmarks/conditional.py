@@ -2,7 +2,6 @@
 
     mnist, fashion    conditional VAE, GAN and VAE-GAN with the recipes' settings, and GAN and VAE-GAN without labels beside
                       them; a discriminator that projects, classifies, or has the label among its inputs (mnist)
-    long-range        see `halves`: an image whose two ends must match, with and without attention
 
 Metrics on the test split; the floor is what real test images score in the same classifier, the ceiling its guess of the most
 frequent class. Each run is a line of docs/results/runs/conditional.jsonl.

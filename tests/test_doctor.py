@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from amalgan import data as data_room
 from amalgan import objectives as o
 from amalgan import recipes, runs
 from amalgan.cli import run as cli
@@ -238,6 +239,24 @@ def test_what_the_discriminator_owes_to_the_batch(points: Data) -> None:
     assert {"alone", "mixed"} <= found.keys()
     assert torch.equal(discriminator.norm.running_mean, before)
     assert discriminator.norm.training
+
+
+def test_which_classes_a_collapsed_generator_leaves_out() -> None:
+    """A generator that knows nothing but threes and eights, by the nearest training example of each sample."""
+    digits = data_room.open("digits")
+    plan = recipes.plan("gan", digits.spec, recipes.check("gan", {"width": 4, "latent": 2}))
+    x, c = digits.test.batch(torch.arange(len(digits.test)))
+    few = x[(c == 3) | (c == 8)]
+    plan.model.decode = lambda z: few[torch.arange(len(z)) % len(few)]
+    ratio = Probe(Trainer(plan, digits.train, 5), digits).read()["samples"]["classes"]
+    assert min(ratio[3], ratio[8]) > 3 and sum(value < 0.1 for value in ratio) >= 6
+    lines = [
+        {"step": step, "signals": {"samples": {"diversity": 0.2, "missing": 0.6, "duplicates": 0.1, "classes": ratio}}}
+        for step in range(5)
+    ]
+    record = {"recipe": "gan", "arguments": dict(ARGUMENTS), "spec": digits.spec.to_json()}
+    found = next(f for f in diagnose(History(record, lines)) if f.name == "mode collapse")
+    assert "Hardly ever made: 0, 1" in found.sentence and " 3" not in found.sentence.split("made:")[1]
 
 
 # Runs

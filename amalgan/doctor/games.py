@@ -22,7 +22,7 @@ def mode_collapse(run: History) -> Finding | None:
         return Finding(
             "mode collapse",
             FAILS,
-            f"Samples are all alike: they differ by {diversity.now:.0%} of what examples do.",
+            f"Samples are all alike: they differ by {diversity.now:.0%} of what examples do.{_absent(run)}",
             evidence,
             _against_collapse(run),
             diversity.share(below=0.35),
@@ -33,13 +33,21 @@ def mode_collapse(run: History) -> Finding | None:
         return Finding(
             "missing modes",
             HURTS,
-            f"{missing.now:.0%} of the data lie where no sample ever falls.",
+            f"{missing.now:.0%} of the data lie where no sample ever falls.{_absent(run)}",
             evidence,
             _against_collapse(run),
             missing.share(above=0.2),
             missing,
         )
     return None
+
+
+def _absent(run: History) -> str:
+    """Which classes samples are hardly ever of, where the data have classes."""
+    looks, names = run.vectors("samples", "classes"), run.record["spec"].get("classes", [])
+    rare = [name for name, ratio in zip(names, looks[-1][1] if looks else []) if ratio < 0.1]
+    shown = ", ".join(rare[:8]) + (f" and {len(rare) - 8} more" if len(rare) > 8 else "")
+    return f" Hardly ever made: {shown}." if rare else ""
 
 
 def _against_collapse(run: History) -> tuple[Remedy, ...]:

@@ -20,6 +20,7 @@ bit for bit. What cannot be asked of a model (a code without an encoder) is left
                 copied       share of samples nearer to a training example than half the median of held-out ones, less the
                              share of held-out examples that are
                 sharpness    as above, of samples
+                classes      of each, the share of samples whose nearest training example is of it, over its share of those
                 at           where the first samples lie along the data's two main directions, in the data's unit
     labels      use          change of a sample under another label over that under other noise: 0 where c is ignored
                 kept         share of samples of the class that was asked for, as the nearest training example has it
@@ -49,6 +50,7 @@ KNOWN, KNOWN_VALUES = 4096, 2**24  # training examples that samples are held aga
 WIDTH = 64  # of what samples are compared by
 CENTRES = 32  # of the data, among which samples are counted
 NEIGHBOURS = 5
+CLASSES = 50  # at most, of which the doctor counts samples
 PLACES = 32  # samples, of the same noise at every look, whose place is noted
 
 
@@ -225,8 +227,13 @@ class Probe:
         low, high = self.real.range
         width = max(high - low, 1e-12)
         outside = float(((fake < low - 0.1 * width) | (fake > high + 0.1 * width)).float().mean())
+        distance, nearest = _nearest(self.real(fake), self.known)
+        if self.classes is not None and 1 < (k := int(self.classes.max()) + 1) <= CLASSES:
+            made, there = (torch.bincount(c[c >= 0], minlength=k) for c in (self.classes[nearest], self.classes))
+            ratio = (made / made.sum().clamp(min=1)) / (there / there.sum().clamp(min=1)).clamp(min=1e-9)
+            found["classes"] = [round(value, 3) for value in ratio.tolist()]
         return found | {
-            "copied": float((_nearest(self.real(fake), self.known)[0] < self.near).float().mean()) - self.usual,
+            "copied": float((distance < self.near).float().mean()) - self.usual,
             "outside": outside,
             "mean": float((fake.mean() - x.mean()) / width),
             "contrast": float(fake.std() / x.std().clamp(min=1e-12)),
