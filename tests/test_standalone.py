@@ -53,6 +53,7 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS | BALANCE | ASKED,
     ),
     "aae": ("aae", {}, {"game", "noisy", "likelihood"}),
+    "bigan": ("bigan", {}, {"game"}),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
@@ -203,6 +204,7 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
     ),
     ("aae", (1, 8, 8), {"lam": 0.7, "r1": 0.3, "lazy": 3, "variance": 0.1}),
+    ("bigan", (1, 8, 8), {"r1": 0.3, "r2": 0.0, "lazy": 3}),
     ("mle", (5,), {}),
     ("cloning", (6,), {"lr": 1e-2}),
     ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
