@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from amalgan.training import Plan
 
 
-PairGame = Literal[
-    "non-saturating", "least-squares", "hinge", "relativistic"
-]  # minimax is the first: both sides are made
+PairGame = Literal["non-saturating", "least-squares", "hinge", "relativistic"]  # minimax would be non-saturating again
 SEEN = 128  # numbers that a discriminator of pairs reads off an image
 
 
@@ -177,8 +175,12 @@ def cvaegan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches the discriminator's features (Bao et al.
-    2017; their classifier is a network of its own, here it shares the discriminator's).
+    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches the discriminator's features (after Bao et
+    al. 2017).
+
+    Their classifier is a network of its own, taught by data alone; here it shares the discriminator's and learns from fakes, too.
+    They match means of features in the place of game and classification, those of the classifier by class, and those of each
+    reconstruction to its image; here means are of the batch, beside the other two.
 
     Arguments:
         latent: dimensions of the code, >= 1.
