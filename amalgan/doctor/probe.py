@@ -69,6 +69,7 @@ class Probe:
         self.held_out = _some(data.validation, self.seed, self.device)
         # tokens and vertices are not compared as numbers, and a handful of examples says nothing
         self.looks = self.held_out[0].is_floating_point() and len(self.held_out[0]) > NEIGHBOURS + 1
+        self.classes: Tensor | None = None  # of known examples, where there are classes
         if self.looks:
             self.real = Likeness(self.train[0], self.seed)
             self.against = self.real(self.held_out[0])
@@ -254,7 +255,7 @@ class Probe:
         relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]
         renewed = self.model.given(c).decode(noise.roll(1, 0))[differs]
         found = {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
-        if self.classes is not None and self.looks:
+        if self.classes is not None:
             share = torch.bincount(self.classes[self.classes >= 0]) / max(1, int((self.classes >= 0).sum()))
             found |= {
                 "kept": self._kept(fake, c),
