@@ -136,13 +136,13 @@ def train(
         generated = torch.cat([torch.sigmoid(decoder(e)).flatten(1), e], 1)
 
         # the discriminator's turn: pairs are cut from the networks that made them
-        real, fake = encoded.detach().requires_grad_(), generated.detach().requires_grad_()
-        real_logits, fake_logits = judge(discriminator, torch.cat([real, fake]), shape).split(batch)
+        both = torch.cat([encoded, generated]).detach().requires_grad_()
+        logits = judge(discriminator, both, shape)
+        real_logits, fake_logits = logits.split(batch)
         loss = (softplus(-real_logits) + softplus(fake_logits)).mean()
-        if step % lazy == 0 and r1 > 0:
-            loss = loss + lazy * r1 * slope(real_logits, real).mean() / 2
-        if step % lazy == 0 and r2 > 0:
-            loss = loss + lazy * r2 * slope(fake_logits, fake).mean() / 2
+        if step % lazy == 0 and (r1 > 0 or r2 > 0):
+            at_real, at_fake = slope(logits, both).split(batch)
+            loss = loss + lazy * ((r1 * at_real.mean() + r2 * at_fake.mean()) / 2)
         for_discriminator.zero_grad()
         loss.backward(inputs=of_discriminator)
         for_discriminator.step()
