@@ -68,18 +68,11 @@ def job(table: str, row: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, judge, forget the folder."""
-    from amalgan import runs
     from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
 
     folder, data = ROOT / "runs" / "conditional" / f"{key(jobs.key(job)):x}", opened(job["table"])
-    if (folder / "recipe.json").exists():
-        run = runs.load(folder, data)
-        run = run if run.finished else runs.resume(folder, data=data)
-    else:
-        run = runs.train(
-            job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **job["arguments"]
-        )
+    run = jobs.trained(folder, data, job)
     training = run.log()[-1]["cpu_seconds"]
     against = judged(job["table"])
     rows = evaluate(run.model, data, n=N, seed=job["seed"], against=against, k_importance=2, n_importance=2)

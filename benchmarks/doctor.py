@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -206,12 +207,22 @@ class Enough(Exception):
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, and ask the doctor at every look."""
-    from amalgan import recipes, runs
+    from amalgan import recipes
+
+    with (
+        patch.dict(recipes.RECIPES, {"batch-normed": batch_normed}),
+        patch.dict(recipes.TAKES, {"batch-normed": "images"}),
+    ):
+        return looks(job)
+
+
+def looks(job: jobs.Job) -> dict[str, Any]:
+    """What the doctor said when."""
+    from amalgan import runs
     from amalgan.doctor import History, diagnose
     from amalgan.noise import key
     from amalgan.training import Diverged
 
-    recipes.RECIPES["batch-normed"], recipes.TAKES["batch-normed"] = batch_normed, "images"
     fault = (FAULTS | HEALTHY)[job["case"]]
     data = opened(job["set"])
     data = changed(data, job["data"]) if job["data"] else data

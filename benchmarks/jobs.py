@@ -93,6 +93,17 @@ def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
     return {**result, "cpu_seconds": round(time.process_time() - start, 1), "date": time.strftime("%Y-%m-%d")}
 
 
+def trained(folder: Path, data: Any, job: Job) -> Any:
+    """The finished run of a job's recipe, arguments, steps and seed; one that was stopped goes on from its checkpoint."""
+    from amalgan import runs
+
+    if (folder / "recipe.json").exists():
+        run = runs.load(folder, data)
+        return run if run.finished else runs.resume(folder, data=data)
+    named = {name: job[name] for name in ("steps", "seed")}
+    return runs.train(job["recipe"], data, out=folder, threads=1, **named, **job["arguments"])
+
+
 def publish(file: str, doc: str | None, tables: Iterable[str], table: Callable[[str], list[Any]]) -> None:
     """A benchmark's command line: the named tables, or all of them, made, written to docs/results/FILE.json and shown."""
     from amalgan import results

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from amalgan.data.core import Split
 from amalgan.metrics.intervals import seed_interval
-from amalgan.metrics.modes import SAMPLES, mixture_modes
+from amalgan.metrics.modes import SAMPLES
 from amalgan.networks import normalise, together
 from amalgan.objectives import (
     GAMES,
@@ -146,11 +145,8 @@ def do(job: Job) -> dict[str, Any]:
     """Train, and score PacGAN's way; what ends in no numbers is scored as no mode."""
     torch.set_flush_denormal(True)
     mixture = toys.TABLES[job["table"]]
-    points = mixture.sample(toys.POINTS, job["seed"])
-    held_out, split = Split(points[: toys.HELD_OUT], None), Split(points[toys.HELD_OUT :], None)
-    trainer = Trainer(
-        plan(job), toys.Fresh(mixture, job["seed"]) if job["table"] == "ring" else split, job["steps"], job["seed"]
-    )
+    data, held_out = toys.parts(job)
+    trainer = Trainer(plan(job), data, job["steps"], job["seed"])
     for step in trainer.run():
         if step % 1000 == 0 and not all(bool(torch.isfinite(p).all()) for p in trainer.model.parameters()):
             return {"broken": step}
@@ -162,9 +158,7 @@ def do(job: Job) -> dict[str, Any]:
 
 def rows(table: str, cell: str, told: str, runs: list[dict[str, Any]]) -> Iterator[Row]:
     """Modes, quality and reverse KL of a cell's scored runs; one without numbers counts as no mode and no good sample."""
-    mixture = toys.TABLES[table]
-    ideal = mixture_modes(mixture.sample(SAMPLES, 0), mixture.means, mixture.sigma)
-    floors = {"modes": len(mixture.means), "quality": ideal.quality, "reverse_kl": ideal.reverse_kl}
+    floors = toys.ideal(table)
     broken = sum(run["score"] is None for run in runs)
     note = told + (f"; {broken} of {len(runs)} ended in values that are no numbers" if broken else "")
     for metric, (unit, better) in toys.METRICS.items():

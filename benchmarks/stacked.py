@@ -43,7 +43,7 @@ SHAPE, SPEC = (3, 28, 28), Spec("images", (3, 28, 28))
 STEPS = {"p4": 10_000, "p3": 100_000}
 SAMPLES = {"p4": 25_600, "p3": 26_000}
 SEEDS = (0, 1, 2)
-WIDTHS = {"quarter": (2, 4, 8), "half": (4, 8, 16)}
+WIDTHS, DEEP = {"quarter": (2, 4, 8), "half": (4, 8, 16)}, (64, 128, 256, 512)  # of discriminators in p4, in p3
 PROTOCOL = 1
 
 
@@ -99,17 +99,18 @@ class Discriminator(nn.Module):
         channels: C.
         widths: of its layers.
         normed: batch norm after all but the first.
+        side: of the convolutions, odd.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...], normed: bool) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...], normed: bool, side: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(zip((channels, *widths), widths)):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1)]
+            layers += [nn.Conv2d(before, after, side, stride=2, padding=side // 2)]
             layers += [nn.BatchNorm2d(after)] if normed and i else []
             layers += [nn.LeakyReLU(0.3)]
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.verdict = nn.Linear(widths[-1] * 16, 1)
+        self.verdict = nn.Linear(widths[-1] * math.ceil(SHAPE[1] / 2 ** len(widths)) ** 2, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.layers(2 * x - 1)
@@ -133,24 +134,14 @@ class Deep(nn.Module):
         return self.layers(self.code(uniform).view(len(z), 512, 2, 2))
 
 
-class DeepDiscriminator(Discriminator):
-    """Its discriminator: 5x5 convolutions of 64 to 512 channels."""
-
-    def __init__(self, channels: int, normed: bool) -> None:
-        super().__init__(channels, (64, 128, 256, 512), normed)
-        for i, layer in enumerate(self.layers):
-            if isinstance(layer, nn.Conv2d):
-                self.layers[i] = nn.Conv2d(layer.in_channels, layer.out_channels, 5, stride=2, padding=2)
-        self.verdict = nn.Linear(512 * 4, 1)
-
-
 def plan(job: jobs.Job) -> Plan:
     """Networks, step sizes and batch of the protocol; the method's game."""
     torch.manual_seed(job["seed"])
     deep, normed = job["table"] == "p3", job["method"] != "slopes"
 
     def judge(shape: tuple[int, ...]) -> nn.Module:
-        return DeepDiscriminator(shape[0], normed) if deep else Discriminator(shape[0], WIDTHS[job["size"]], normed)
+        widths, side = (DEEP, 5) if deep else (WIDTHS[job["size"]], 3)
+        return Discriminator(shape[0], widths, normed, side)
 
     decoder, latent = (Deep(), 100) if deep else (Generator(), 256)
     discriminator = Packed(judge, SHAPE, 2) if job["method"] == "packed" else judge(SHAPE)

@@ -67,7 +67,6 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     """Train one run, judge it, forget its folder; a run that was stopped goes on from its last checkpoint."""
     import time
 
-    from amalgan import runs
     from amalgan.data import show
     from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
@@ -75,13 +74,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     folder = ROOT / "runs" / "thesis" / f"{key(jobs.key(job)):x}"
     data = opened(job["data"])
     began = time.process_time()
-    if (folder / "recipe.json").exists():
-        run = runs.load(folder, data)
-        run = run if run.finished else runs.resume(folder, data=data)
-    else:
-        run = runs.train(
-            job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **job["arguments"]
-        )
+    run = jobs.trained(folder, data, job)
     training = run.log()[-1]["cpu_seconds"]
     rows = evaluate(
         run.model,

@@ -182,13 +182,19 @@ def fall(lr: float, begin: float, end: float) -> Schedule:
     return lambda progress: falling(min(1.0, max(0.0, progress - begin) / (end - begin)))
 
 
+def parts(job: Job) -> tuple[Fresh | Split, Split]:
+    """What is trained on, and what calibrates the verdicts."""
+    mixture = TABLES[job["table"]]
+    points = mixture.sample(POINTS, job["seed"])
+    drawn = Fresh(mixture, job["seed"]) if job["table"] == "ring" else Split(points[HELD_OUT:], None)
+    return drawn, Split(points[:HELD_OUT], None)
+
+
 def do(job: Job, every: int = 0) -> dict[str, Any]:
     """Train on the protocol, score PacGAN's way; every so many steps say how it stands."""
     torch.set_flush_denormal(True)
     mixture = TABLES[job["table"]]
-    points = mixture.sample(POINTS, job["seed"])
-    held_out, split = Split(points[:HELD_OUT], None), Split(points[HELD_OUT:], None)
-    data = Fresh(mixture, job["seed"]) if job["table"] == "ring" else split
+    data, held_out = parts(job)
     trainer = Trainer(plan(job), data, job["steps"], job["seed"])
     for step in trainer.run():
         if every and step % every == 0:
@@ -238,13 +244,17 @@ PUBLISHED: dict[tuple[str, str], tuple[tuple[float | None, ...], tuple[float | N
 METRICS = {"modes": ("modes", "higher"), "quality": ("share", "higher"), "reverse_kl": ("nats", "lower")}
 
 
+def ideal(table: str) -> dict[str, float]:
+    """The scores of samples of the mixture itself."""
+    mixture = TABLES[table]
+    found = mixture_modes(mixture.sample(SAMPLES, 0), mixture.means, mixture.sigma)
+    return {"modes": len(mixture.means), "quality": found.quality, "reverse_kl": found.reverse_kl}
+
+
 def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job], prior: str) -> Iterator[Row]:
     """One row a metric, the mean over seeds with its t-interval."""
-    mixture, first = TABLES[table], jobs[0]
-    modes, several = len(mixture.means), len(runs) > 1
-    ideal = mixture_modes(mixture.sample(SAMPLES, 0), mixture.means, mixture.sigma)
-    floors = {"modes": modes, "quality": ideal.quality, "reverse_kl": ideal.reverse_kl}
-    ceilings = {"modes": 1, "quality": 0.0, "reverse_kl": math.log(modes)}
+    first, several = jobs[0], len(runs) > 1
+    floors, ceilings = ideal(table), {"modes": 1, "quality": 0.0, "reverse_kl": math.log(len(TABLES[table].means))}
     slopes = ", then ".join(f"{gamma:g} for {share:.0%}" for gamma, share in first["slope"])
     sigma, end = first["noise"]
     noise = f"instance noise of sigma {sigma:g}, falling to zero at {end:.0%}; " if sigma else ""

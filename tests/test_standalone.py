@@ -52,6 +52,10 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"form": "two-stage", "sees": "both"},
         {"game", "gradient_penalty", "critic_steps", "likelihood", "gamma", "gate"} | SHIELDS | BALANCE | ASKED,
     ),
+    "aae": ("aae", {}, {"game", "noisy", "likelihood"}),
+    "bigan": ("bigan", {}, {"game"}),
+    "infogan": ("infogan", {}, {"game"}),
+    "cvaegan": ("cvaegan", {}, {"game", "likelihood"}),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
@@ -63,6 +67,7 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "rvaegan": ("rvaegan", {}, {"game", "gradient_penalty", "critic_steps", "likelihood"}),
     "timegan": ("timegan", {}, {"layers"}),
 }
+LABELLED = {"cvaegan"}  # pages that take labels beside the examples
 
 
 def kind(page: str) -> str:
@@ -85,10 +90,14 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def by_library(x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[str, Any]) -> Trainer:
+def by_library(
+    x: Tensor, steps: int, seed: int, recipe: str, arguments: dict[str, Any], c: Tensor | None = None
+) -> Trainer:
     torch.manual_seed(key(seed, "weights"))
-    plan = recipes.plan(recipe, KINDS[recipes.modality(recipe).names[0]].spec(x), arguments)
-    trainer = Trainer(replace(plan, precision="fp32"), Split(x, None), steps, seed)
+    spec = KINDS[recipes.modality(recipe).names[0]].spec(x)
+    spec = spec if c is None else replace(spec, classes=tuple(map(str, range(int(c.max()) + 1))))
+    plan = recipes.plan(recipe, spec, arguments)
+    trainer = Trainer(replace(plan, precision="fp32"), Split(x, c), steps, seed)
     for _ in trainer.run():
         pass
     return trainer
@@ -201,6 +210,10 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
         if kind(page) == "images"
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
     ),
+    ("aae", (1, 8, 8), {"lam": 0.7, "r1": 0.3, "lazy": 3, "variance": 0.1}),
+    ("bigan", (1, 8, 8), {"r1": 0.3, "r2": 0.0, "lazy": 3}),
+    ("infogan", (1, 8, 8), {"codes": 5, "information": 0.7, "latent": 5}),
+    ("cvaegan", (1, 8, 8), {"beta": 0.3, "lam": 0.7, "matching": 3.0, "hidden": 0.5, "r1": 0.0, "r2": 0.0}),
     ("mle", (5,), {}),
     ("cloning", (6,), {"lr": 1e-2}),
     ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
@@ -223,11 +236,13 @@ def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int,
     exact = page != "seqgan" and kind(page) != "edges"
     close = torch.equal if exact else partial(torch.allclose, rtol=0, atol=1e-6)
     x = KINDS[kind(page)].make(100, shape)  # epochs end within the run, and within a batch
+    c = torch.arange(len(x)) % 4 - 1 if page in LABELLED else None  # three classes, and unknown
+    fed = (x,) if c is None else (x, c)
     steps, seed = 12, 3  # with penalties on steps 0 and 8, and the second stage from step 6
-    state = load(page).train(x, steps, seed, **small)
-    trainer = by_library(x, steps, seed, recipe, {**fixed, **small})
+    state = load(page).train(*fed, steps, seed, **small)
+    trainer = by_library(x, steps, seed, recipe, {**fixed, **small}, c)
 
-    start = load(page).train(x, 0, seed, **small)
+    start = load(page).train(*fed, 0, seed, **small)
     compared = 0
     for network, parameters in trainer.networks.items():
         theirs = [weight for name, weight in state.items() if name.startswith(f"{network}.")]

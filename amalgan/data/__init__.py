@@ -57,9 +57,9 @@ def open(
 
     Arguments:
         source: "digits" (1,797 handwritten digits, 8 x 8); "halves" (16 x 64, what is left must match what is right);
-            "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of images or of idx files; a .npy or .npz file; an
-            array or tensor, (x, y), a dict of arrays; a map-style dataset or list of x or (x, c). Folders train,
-            val, test are parts; the next folder names the class.
+            "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of
+            images or of idx files; a .npy or .npz file; an array or tensor, (x, y), a dict of arrays; a map-style
+            dataset or list of x or (x, c). Folders train, val, test are parts; the next folder names the class.
         size: images become size x size px; by default their own size if all share one within 8..64, else their median
             in steps of 8.
         channels: 1 or 3; by default 1 if every image is grey.
@@ -85,6 +85,10 @@ def open(
     table = None if labels is None else Path(labels).expanduser()
     if table is not None and not table.is_file():
         raise UsageError(f"labels from {str(table)!r}", "no such file", "give a CSV file with a header: file,label")
+    files = isinstance(source, (str, os.PathLike)) and not str(source).endswith((".npy", ".npz"))
+    if table is not None and (not files or str(source).partition(":")[0] in ("digits", "halves", "ring", "grid")):
+        instead = "give labels beside the arrays: (x, y)"
+        raise UsageError("labels from a table", "data that are no files of images", instead)
     room = memory() if in_memory_bytes is None else in_memory_bytes
     options = Options(size, channels, strict, room, progress, table)
     if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
@@ -117,12 +121,6 @@ def open(
         refuse(decoded.skipped)
     if decoded.skipped:
         decoded.notes.append("skipped " + told(decoded.skipped))
-    if table is not None and not (
-        isinstance(source, (str, os.PathLike)) and Path(source).suffix not in (".npy", ".npz")
-    ):
-        raise UsageError(
-            "labels from a table", "data that are no files of images", "give labels beside the arrays: (x, y)"
-        )
     if classes is not None:
         decoded.classes = renamed(decoded.classes, classes)
     return divide(decoded, name, seed, limit)

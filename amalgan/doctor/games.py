@@ -190,7 +190,8 @@ def ignored_labels(run: History) -> Finding | None:
         run.of("labels", name, "samples of the class asked for") for name in ("kept", "real", "chance")
     )
     good = run.of("samples", "coverage")
-    wrong = bool(kept) and real.now > chance.now + 0.3 and kept.stays(below=chance.now + 0.25 * (real.now - chance.now))
+    hardly = chance.now + 0.25 * (real.now - chance.now) if kept else 0.0
+    wrong = bool(kept) and real.now > chance.now + 0.3 and kept.stays(below=hardly)
     if not use.stays(below=0.02) and not (wrong and good.stays(above=0.05)):
         return None
     remedy = Remedy({}, "tell the discriminator the labels, too")
@@ -207,7 +208,7 @@ def ignored_labels(run: History) -> Finding | None:
         told,
         {"use": use.now} | ({"kept": kept.now, "real": real.now} if kept else {}),
         (remedy,),
-        kept.share(below=chance.now + 0.25 * (real.now - chance.now)) if wrong else use.share(below=0.02),
+        kept.share(below=hardly) if wrong else use.share(below=0.02),
         kept if wrong else use,
     )
 

@@ -69,6 +69,7 @@ class Probe:
         self.held_out = _some(data.validation, self.seed, self.device)
         # tokens and vertices are not compared as numbers, and a handful of examples says nothing
         self.looks = self.held_out[0].is_floating_point() and len(self.held_out[0]) > NEIGHBOURS + 1
+        self.classes: Tensor | None = None  # of known examples, where there are classes
         if self.looks:
             self.real = Likeness(self.train[0], self.seed)
             self.against = self.real(self.held_out[0])
@@ -76,8 +77,10 @@ class Probe:
             known, c = _some(data.train, self.seed, torch.device("cpu"), KNOWN_VALUES // self.train[0][0].numel())
             self.data: dict[str, float] = {"count": float(len(data.train)), **about(known)}
             self.known = self.real(known)
-            self.classes = c if c is not None and c.dim() == 1 else None
-            apart, _ = _nearest(self.against, self.known)
+            apart, nearest = _nearest(self.against, self.known)
+            if c is not None and c.dim() == 1:
+                self.classes, share = c, torch.bincount(c[c >= 0]) / max(1, int((c >= 0).sum()))
+                self.of_labels = {"real": self._kept(nearest, self.held_out[1]), "chance": float(share.square().sum())}
             self.near = float(apart.median()) / 2  # a held-out example is seldom so near to a training one
             self.usual = float((apart < self.near).float().mean())
 
@@ -223,11 +226,12 @@ class Probe:
         x, fake = self.held_out[0], _made(held_out)
         if not self.looks or fake is None or fake.shape[1:] != x.shape[1:] or len(fake) <= NEIGHBOURS + 1:
             return {}
-        found = beside(self.real(fake), self.against, self.reach, self.real.centres, self.real.shares)
+        seen = self.real(fake)
+        found = beside(seen, self.against, self.reach, self.real.centres, self.real.shares)
         low, high = self.real.range
         width = max(high - low, 1e-12)
         outside = float(((fake < low - 0.1 * width) | (fake > high + 0.1 * width)).float().mean())
-        distance, nearest = _nearest(self.real(fake), self.known)
+        distance, nearest = _nearest(seen, self.known)
         if self.classes is not None and 1 < (k := int(self.classes.max()) + 1) <= CLASSES:
             made, there = (torch.bincount(c[c >= 0], minlength=k) for c in (self.classes[nearest], self.classes))
             ratio = (made / made.sum().clamp(min=1)) / (there / there.sum().clamp(min=1)).clamp(min=1e-9)
@@ -238,7 +242,7 @@ class Probe:
             "mean": float((fake.mean() - x.mean()) / width),
             "contrast": float(fake.std() / x.std().clamp(min=1e-12)),
             "sharpness": self.real.sharpness(fake),
-            "at": [round(value, 3) for value in self.real(fake)[:PLACES, :2].flatten().tolist()],
+            "at": [round(value, 3) for value in seen[:PLACES, :2].flatten().tolist()],
         }
 
     # Labels
@@ -247,26 +251,22 @@ class Probe:
         c, fake = held_out.c, _fake(held_out)
         if c is None or fake is None or not hasattr(self.model, "labels"):
             return {}
-        noise = held_out.noise("prior", (len(fake), self.model.latent))
+        noise = held_out.code
         differs = (c != c.roll(1, 0)).reshape(len(c), -1).any(1)
         if not bool(differs.any()):
             return {}
         relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]
         renewed = self.model.given(c).decode(noise.roll(1, 0))[differs]
         found = {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
-        if self.classes is not None and self.looks:
-            share = torch.bincount(self.classes[self.classes >= 0]) / max(1, int((self.classes >= 0).sum()))
-            found |= {
-                "kept": self._kept(fake, c),
-                "real": self._kept(*self.held_out),
-                "chance": float(share.square().sum()),
-            }
+        if self.classes is not None:
+            _, nearest = _nearest(self.real(fake), self.known)
+            found |= {"kept": self._kept(nearest, c), **self.of_labels}
         return found
 
-    def _kept(self, x: Tensor, c: Tensor | None) -> float:
-        """Share of x (n, ...) whose nearest training example is of the class c (n,), where that is known."""
+    def _kept(self, nearest: Tensor, c: Tensor | None) -> float:
+        """Share of examples whose nearest training example (n,) is of their class c (n,), where that is known."""
         assert c is not None and self.classes is not None
-        of_nearest = self.classes[_nearest(self.real(x), self.known)[1]]
+        of_nearest = self.classes[nearest]
         known = (c.cpu() >= 0) & (of_nearest >= 0)
         return float((of_nearest == c.cpu())[known].float().mean()) if bool(known.any()) else 0.0
 

@@ -169,22 +169,19 @@ def evaluate(
             rows += _likelihood_rows(model, against, seed, k_importance, n_importance, densities)
         for prior in available:
             samples = as_saved(model.sample(against.n, seed=seed, prior=prior).cpu().float())
-            scores = sample_scores(samples, against) | memorisation_scores(samples, against)
-            asked = (
-                model.labels(against.n, seed) if hasattr(model, "labels") and against.eyes.head is not None else None
-            )
-            if asked is not None and against.real_c is not None:
-                scores |= label_scores(against.eyes(samples), asked, against)
-                if prior == available[0]:
-                    scores["tstr"] = taught_score(model, prior, against, seed)
+            asked = model.labels(against.n, seed) if hasattr(model, "labels") else None
+            scores = sample_scores(samples, against, asked) | memorisation_scores(samples, against)
+            if "label_accuracy" in scores and prior == available[0]:
+                scores["tstr"] = taught_score(model, prior, against, seed)
             rows += [_row(name, *score, against, prior=prior) for name, score in scores.items()]
     finally:
         model.train(training)
     return rows
 
 
-def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
-    """Value and note of each metric of samples `(n, *shape)` alone; floors and ceilings come from here too."""
+def sample_scores(samples: Tensor, against: Reference, c: Tensor | None = None) -> dict[str, tuple[float, str]]:
+    """Value and note of each metric of samples `(n, *shape)` alone, or with the classes c `(n,)` that were asked for;
+    floors and ceilings come from here too."""
     eyes = against.eyes
     seen = eyes(samples)
     n, d = seen.shape
@@ -204,12 +201,18 @@ def sample_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float,
         scores |= {"modes": (m.modes, note), "modes_strict": (m.modes_strict, note), "quality": (m.quality, "")}
         scores |= {"reverse_kl": (m.reverse_kl, ""), "jsd": (m.jsd, "")}
     elif eyes.head is not None:
-        c = class_modes(eyes.classes(seen), eyes.classes(against.real_features), against.classes)
+        found = class_modes(eyes.classes(seen), eyes.classes(against.real_features), against.classes)
         note = f"of {against.classes} classes as {eyes.name} sees them"
-        scores |= {"modes": (c.modes, note), "modes_strict": (c.modes_strict, note), "reverse_kl": (c.kl, note)}
+        scores |= {
+            "modes": (found.modes, note),
+            "modes_strict": (found.modes_strict, note),
+            "reverse_kl": (found.kl, note),
+        }
     if isinstance(against.known, Halves):
         a = against.known.agreement(samples)
         scores |= {"formed": (a.formed, ""), "agreement": (a.matched, f"of {round(a.formed * n)} with two halves")}
+    if c is not None and against.real_c is not None and eyes.head is not None:
+        scores |= label_scores(seen, c, against)
     u = uniqueness(samples, against.duplicate)
     scores["uniqueness"] = (u.unique, f"{u.distinct:.1%} exactly distinct")
     return scores

@@ -146,13 +146,8 @@ def classifier(data: Any, seed: int = 0, steps: int = STEPS) -> Features:
 def pupil(x: Tensor, c: Tensor, classes: int, seed: int = 0, steps: int = STEPS) -> nn.Module:
     """The same classifier, of images x (n, C, H, W) with known classes c (n,): (B, C, H, W) -> logits (B, classes)."""
     model = _network(tuple(x.shape[1:]), classes, seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        _train(model, Split(x, c), _labels, torch.arange(len(x)), seed, steps)
-    finally:
-        torch.set_num_threads(threads)
-    return model.eval()
+    _train(model, Split(x, c), _labels, torch.arange(len(x)), seed, steps)
+    return model
 
 
 def _labels(x: Tensor, c: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -266,12 +261,7 @@ def _trained(kind: str, data: Any, classes: int, task: Task, usable: Tensor, see
     model = _network(data.spec.shape, classes, seed)
     accuracy = _read(path, key, model)
     if accuracy is None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums over several threads round otherwise: the fingerprint would depend on them
-        try:
-            _train(model, data.train, task, usable, seed, steps)
-        finally:
-            torch.set_num_threads(threads)
+        _train(model, data.train, task, usable, seed, steps)
         accuracy = _accuracy(model, data.validation if len(data.validation) else data.test, task, seed)
         _write(path, key, model, accuracy)
     return Features(f"{kind} of {data.name}", model[0], model[1], accuracy)
@@ -286,6 +276,15 @@ def _network(shape: tuple[int, ...], classes: int, seed: int) -> nn.Sequential:
 
 
 def _train(model: nn.Module, train: Any, task: Task, usable: Tensor, seed: int, steps: int) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums over several threads round otherwise: the fingerprint would depend on them
+    try:
+        _steps(model, train, task, usable, seed, steps)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _steps(model: nn.Module, train: Any, task: Task, usable: Tensor, seed: int, steps: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -97,8 +97,7 @@ def importance_sampled_nlls(
     device = device_of(model)
     images, samples = max(1, at_once // k), min(k, at_once)
     result, done = [], 0
-    for told, part in batches(model, x, c, images):
-        batch = part.to(device)
+    for told, batch in batches(model, x, c, images):
         posterior = told.posterior(batch)
         noise = torch.stack([_noise(seed, done + i, k, posterior.mean.shape[1]) for i in range(len(batch))], 1)
         done += len(batch)
@@ -128,9 +127,8 @@ def importance_sampled_nlls(
 @torch.no_grad()
 def latents(model: Any, x: Tensor, seed: int = 0, c: Tensor | None = None, batch: int = 500) -> Latents:
     """Distortion (one z an image), KL per dimension (against N(0, I); closed where it can be), posterior means of x."""
-    device, parts, done = device_of(model), [], 0
-    for told, some in batches(model, x, c, batch):
-        part = some.to(device)
+    parts, done = [], 0
+    for told, part in batches(model, x, c, batch):
         posterior = told.posterior(part)
         d = posterior.mean.shape[1]
         epsilon = torch.cat([_noise(seed, done + i, 1, d) for i in range(len(part))]).to(posterior.mean)

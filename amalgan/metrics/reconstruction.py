@@ -35,16 +35,15 @@ def pixel_error(x: Tensor, reconstruction: Tensor) -> float:
 @torch.no_grad()
 def reconstruct(model: Any, x: Tensor, c: Tensor | None = None, batch: int = 500) -> Tensor:
     """The reconstructions `(N, *shape)` of x `(N, *shape)` with conditions c `(N, ...)`, in batches."""
-    device = device_of(model)
-    return torch.cat([told.reconstruct(part.to(device)).float().cpu() for told, part in batches(model, x, c, batch)])
+    return torch.cat([told.reconstruct(part).float().cpu() for told, part in batches(model, x, c, batch)])
 
 
 def batches(model: Any, x: Tensor, c: Tensor | None, size: int) -> Iterator[tuple[Any, Tensor]]:
-    """The model as it is told the conditions of some of x, and those of x, in order."""
+    """The model as it is told the conditions of some of x, and those of x, where the model is, in order."""
     device = device_of(model)
     for start in range(0, len(x), size):
         some = None if c is None else c[start : start + size].to(device)
-        yield model if some is None else model.given(some), x[start : start + size]
+        yield model if some is None else model.given(some), x[start : start + size].to(device)
 
 
 def mean_item(items: Tensor | Items, batch: int = 4096) -> Tensor:

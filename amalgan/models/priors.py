@@ -59,8 +59,12 @@ class Mixture(nn.Module):
         """Rows `start` to `start + n` of an endless table of samples, (n, d)."""
         epsilon = rows(n, (self.means.shape[1] + 1,), seed, "prior", start=start).to(self.means)
         uniform = torch.special.ndtr(epsilon[:, 0])
-        component = torch.searchsorted(self.weights.cumsum(0), uniform).clamp(max=len(self.weights) - 1)
-        return self.means[component] + torch.einsum("nij,nj->ni", self.scales[component], epsilon[:, 1:])
+        return self._of(torch.searchsorted(self.weights.cumsum(0), uniform), epsilon[:, 1:])
+
+    def _of(self, component: Tensor, epsilon: Tensor) -> Tensor:
+        """Draws (n, d) of the components (n,), from normal numbers (n, d)."""
+        component = component.clamp(max=len(self.weights) - 1)
+        return self.means[component] + torch.einsum("nij,nj->ni", self.scales[component], epsilon)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) in nats: (..., d) -> (...)."""
@@ -140,8 +144,7 @@ class MixtureByClass(Mixture):
         fits |= ~fits.any(1, keepdim=True)  # a class without codes: any
         share = (self.weights * fits).cumsum(1)
         uniform = torch.special.ndtr(epsilon[:, :1]) * share[:, -1:]
-        component = torch.searchsorted(share, uniform).squeeze(1).clamp(max=len(self.weights) - 1)
-        return self.means[component] + torch.einsum("nij,nj->ni", self.scales[component], epsilon[:, 1:])
+        return self._of(torch.searchsorted(share, uniform).squeeze(1), epsilon[:, 1:])
 
     @staticmethod
     def of(z: Tensor, c: Tensor, seed: int, components: int) -> MixtureByClass:

@@ -142,8 +142,13 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.affine.bias)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        scale, shift = self.affine(e).view(len(h), -1, *[1] * (h.dim() - 2)).chunk(2, 1)
-        return h * (1 + scale) + shift
+        return modulated(h, self.affine(e))
+
+
+def modulated(h: Tensor, numbers: Tensor) -> Tensor:
+    """h (B, C, ...) * (1 + scale) + shift, channel by channel: numbers (B, 2 C) are scales, then shifts."""
+    scale, shift = numbers.view(len(h), -1, *[1] * (h.dim() - 2)).chunk(2, 1)
+    return h * (1 + scale) + shift
 
 
 def is_told(network: nn.Module) -> bool:

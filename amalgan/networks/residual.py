@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from amalgan.errors import UsageError
 from amalgan.networks.attention import SelfAttention
+from amalgan.networks.conditions import modulated
 from amalgan.networks.images import SLOPE, Linear32, widths
 
 SMALLEST, LARGEST = 16, 128
@@ -88,8 +89,7 @@ class Norm(nn.Module):
         if self.told is None:
             return h
         (numbers,) = e
-        scale, shift = linear(numbers, self.told)[:, :, None, None].chunk(2, 1)
-        return h * (1 + scale) + shift
+        return modulated(h, linear(numbers, self.told))
 
 
 class Up(nn.Module):

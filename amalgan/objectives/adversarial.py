@@ -84,6 +84,17 @@ def smoothed(game: str = "non-saturating", share: float = 0.1) -> Game:
     return discriminator, generator
 
 
+def _sides(game: str | Game) -> Game:
+    """What the discriminator and what the generator minimises.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if isinstance(game, str) and game not in GAMES:
+        raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
+    return GAMES[game] if isinstance(game, str) else game
+
+
 class Adversarial(Objective):
     """A game between the networks that make samples and the discriminator that judges them.
 
@@ -107,14 +118,13 @@ class Adversarial(Objective):
         best: Weight = 1.0,
         real: str = "x",
     ) -> None:
-        if isinstance(game, str) and game not in GAMES:
-            raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
+        _sides(game)
         if not callable(best) and not 0 < best <= 1:
             raise UsageError("the best of the fakes", f"best={best}", "write a share in (0, 1], 1 for all of them")
         self.game, self.on, self.moves, self.best, self.real = game, on, moves, best, real
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        discriminator, generator = GAMES[self.game] if isinstance(self.game, str) else self.game
+        discriminator, generator = _sides(self.game)
         judges = turn.player == "discriminator"
         play = discriminator if judges else generator
         unseen = torch.tensor(math.nan)
@@ -162,12 +172,11 @@ class Inference(Objective):
         fake: str = "made_pair",
         moves: tuple[str, ...] = ("encoder", "decoder"),
     ) -> None:
-        if isinstance(game, str) and game not in GAMES:
-            raise UsageError("an adversarial game", f"game={game!r}", f"write one of {', '.join(GAMES)}")
+        _sides(game)
         self.game, self.real, self.fake, self.moves = game, real, fake, moves
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
-        play, _ = GAMES[self.game] if isinstance(self.game, str) else self.game
+        play, _ = _sides(self.game)
         real, fake = (verdict.logits for verdict in turn.verdicts(self.real, self.fake))
         if turn.player == "discriminator":
             yield Loss("discriminator", play(real, fake).mean(), ("discriminator",))

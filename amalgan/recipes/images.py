@@ -506,16 +506,18 @@ def likelihood_named(name: LikelihoodName, variance: float, squash: bool) -> Lik
     return make[name]()
 
 
-def penalties(r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple[str, ...]) -> list[Objective]:
+def penalties(
+    r1: float, r2: float, one_centred: float, lazy: int, fakes: tuple[str, ...], real: str = "x"
+) -> list[Objective]:
     """Slope penalties on the discriminator, those that are wanted."""
     from amalgan.objectives import OneCentred, ZeroCentred
 
     terms: list[Objective] = []
     if r1 == r2 and r1 > 0:
-        terms.append(ZeroCentred(r1, ("x", *fakes), lazy))
+        terms.append(ZeroCentred(r1, (real, *fakes), lazy, real))
     else:
-        terms += [ZeroCentred(r1, ("x",), lazy)] if r1 > 0 else []
-        terms += [ZeroCentred(r2, fakes, lazy)] if r2 > 0 else []
+        terms += [ZeroCentred(r1, (real,), lazy, real)] if r1 > 0 else []
+        terms += [ZeroCentred(r2, fakes, lazy, real)] if r2 > 0 else []
     return terms + ([OneCentred(one_centred, fakes, lazy)] if one_centred > 0 else [])
 
 

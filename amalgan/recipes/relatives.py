@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from amalgan.training import Plan
 
 
-PairGame = Literal[
-    "non-saturating", "least-squares", "hinge", "relativistic"
-]  # minimax is the first: both sides are made
+PairGame = Literal["non-saturating", "least-squares", "hinge", "relativistic"]  # minimax would be non-saturating again
 SEEN = 128  # numbers that a discriminator of pairs reads off an image
 
 
@@ -65,7 +63,7 @@ def aae(
     posterior = GaussianPosterior if noisy else PointPosterior
     model = model_of(spec, latent, width, likelihood, variance, True, judge, posterior)
     model.sides = ("code", "z")
-    slopes = [o.ZeroCentred(r1, ("code",), lazy, "code")] if r1 > 0 else []
+    slopes = penalties(r1, 0.0, 0.0, lazy, (), "code")
     play = total(o.gan(game, ("z",), ("encoder",), real="code"), *slopes)
     return plan_of(model, [(o.Reconstruction() + lam * latent * play, 1.0)], lr, batch, ema)
 
@@ -106,7 +104,7 @@ def bigan(
 
     model = model_of(spec, latent, width, encoder=True, discriminator=judge)
     model.sides = ("pair", "made_pair")
-    terms = total(o.Inference(game), *_slopes_of_pairs(r1, r2, lazy))
+    terms = total(o.Inference(game), *penalties(r1, r2, 0.0, lazy, ("made_pair",), "pair"))
     return plan_of(model, [(terms, 1.0)], lr, batch, ema)
 
 
@@ -177,8 +175,12 @@ def cvaegan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches the discriminator's features (Bao et al.
-    2017; their classifier is a network of its own, here it shares the discriminator's).
+    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches the discriminator's features (after Bao et
+    al. 2017).
+
+    Their classifier is a network of its own, taught by data alone; here it shares the discriminator's and learns from fakes, too.
+    They match means of features in the place of game and classification, those of the classifier by class, and those of each
+    reconstruction to its image; here means are of the batch, beside the other two.
 
     Arguments:
         latent: dimensions of the code, >= 1.
@@ -207,10 +209,3 @@ def cvaegan(
     play = total(o.gan(game, fakes, moves), *penalties(r1, r2, 0.0, lazy, fakes), o.Classification(fakes, moves))
     terms = o.vae(beta) + lam * math.prod(spec.shape) * (play + matching * o.FeatureMatching(fakes, moves))
     return plan_of(model, [(terms, 1.0)], lr, batch, ema)
-
-
-def _slopes_of_pairs(r1: float, r2: float, lazy: int) -> list[Any]:
-    from amalgan.objectives import ZeroCentred
-
-    terms = [ZeroCentred(r1, ("pair",), lazy, "pair")] if r1 > 0 else []
-    return terms + ([ZeroCentred(r2, ("made_pair",), lazy, "pair")] if r2 > 0 else [])

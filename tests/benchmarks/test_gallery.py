@@ -20,7 +20,10 @@ def test_data_are_changed_as_said() -> None:
     assert len(few.train) == 30 and len(few.validation) == len(digits.validation) and few.train.c is None
     centred = doctor.changed(digits, "centred").validation.tensor(9)
     assert torch.allclose(centred, 2 * digits.validation.tensor(9) - 1)
-    assert int(doctor.changed(digits, "broken").train.tensor().isnan().sum()) == 1
+    assert int(doctor.changed(digits, "holes").train.tensor().isnan().sum()) == 1
+    shuffled = doctor.changed(digits, "shuffled-labels").train
+    assert shuffled.c.bincount().tolist() == digits.train.c.bincount().tolist()
+    assert 0.05 < float((shuffled.c == digits.train.c).float().mean()) < 0.2
 
 
 def result(*found: str, stands: tuple[str, ...] = (), coverage: float = 0.5, severity: str = "fails") -> dict[str, Any]:
