@@ -601,7 +601,6 @@ class Keeper:
             return
         trainer = self.trainer
         with trainer.averaged_model() as model:
-            model.eval()
             model.finish(self.data, trainer.seed)
             card = _card(self.record, self.folder)
             save_pretrained(model, self.folder / "model", card)

@@ -4,11 +4,13 @@
     beta_ji = exp(s_ij) / sum_i exp(s_ij)                   how much j looks at i: a softmax over the pixels looked at
     y_j = x_j + gamma v(sum_i beta_ji h(x_i))               gamma is learned and starts at 0
 
-f, g, h, v are 1x1 convolutions, so that spectral normalisation reaches all four.
+f, g, h, v are 1x1 convolutions without biases, so that spectral normalisation reaches all four. `watching` shows beta.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -75,19 +77,19 @@ class SelfAttention(nn.Module):
     """x (B, C, H, W) -> y (B, C, H, W).
 
     The paper's f, g and h have C / 8 channels. The code that its authors released (brain-research/self-attention-gan)
-    differs: f(x) and h(x) are max-pooled 2x2, which is four times cheaper, h has C / 2 channels, and nothing a bias.
+    differs: f(x) and h(x) are max-pooled 2x2, which is four times cheaper, and h has C / 2 channels.
 
     Arguments:
         channels: C.
         released: as in the released code; else as in the paper.
     """
 
-    def __init__(self, channels: int, released: bool = True) -> None:
+    def __init__(self, channels: int, released: bool = False) -> None:
         super().__init__()
         narrow = max(1, channels // 8)
         wide = max(1, channels // 2) if released else narrow
         self.f, self.g, self.h, self.v = (
-            nn.Conv2d(before, after, 1, bias=not released)
+            nn.Conv2d(before, after, 1, bias=False)
             for before, after in ((channels, narrow), (channels, narrow), (channels, wide), (wide, channels))
         )
         self.pool = nn.MaxPool2d(2, ceil_mode=True) if released else nn.Identity()
@@ -102,6 +104,39 @@ class SelfAttention(nn.Module):
         keys = self.pool(self.f(x))
         query = self.g(x)[:, :, row, column].unsqueeze(1)
         return weights(query, _pixels(keys)).view(len(x), *keys.shape[2:])
+
+
+@contextlib.contextmanager
+def watching(network: nn.Module, places: Sequence[tuple[float, float]]) -> Iterator[dict[str, Tensor]]:
+    """Where each self-attention within a network looks from some places, whenever the network is used meanwhile:
+
+        with torch.no_grad(), watching(model, [(0.5, 0.5)]) as maps:
+            model.decode(z)
+        maps["decoder.levels.attention.16"]  # (B, 1, 16, 16)
+
+    Arguments:
+        network: a network, or a model with several.
+        places: P of them, (down, right), shares of height and width in [0, 1): one place on maps of all sizes.
+
+    Yields names of layers -> (B, P, H', W'), of which each map sums to 1; they are filled in as the layers are used.
+    """
+    found: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[SelfAttention, tuple[Tensor]], None]:
+        def look(layer: SelfAttention, given: tuple[Tensor]) -> None:
+            (x,) = given
+            pixels = [(int(down * x.shape[2]), int(right * x.shape[3])) for down, right in places]
+            found[name] = torch.stack([layer.maps(x, *pixel) for pixel in pixels], 1)
+
+        return look
+
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, SelfAttention)]
+    watches = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers]
+    try:
+        yield found
+    finally:
+        for hook in watches:
+            hook.remove()
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ one a level.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, pairwise
 
 import torch
@@ -24,11 +24,12 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, linear
 from torch.utils.checkpoint import checkpoint
 
 from amalgan.errors import UsageError
-from amalgan.networks.attention import SelfAttention
 from amalgan.networks.conditions import modulated
 from amalgan.networks.images import SLOPE, Linear32, widths
 
 SMALLEST, LARGEST = 16, 128
+Attention = Mapping[int, Callable[[int], nn.Module]]  # heights of maps in px, and what makes a layer for C channels
+NOWHERE: Attention = {}
 NORMS: dict[str, Callable[[int], nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm2d}
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # after a leaky unit this much keeps the variance
 
@@ -45,9 +46,14 @@ def pyramid(shape: tuple[int, ...]) -> list[tuple[int, int]]:
         raise UsageError(
             f"residual networks for images of {size[0]}x{size[1]} px",
             f"sides must be 4, 5, 6 or 7, doubled two to five times, and at most {LARGEST} px",
-            "write --size 32 (or 16, 20, 24, 28, 40, 48, 56, 64), so that the images are resized",
+            "write --size 32 (or 16, 20, 24, 28, 40, 48, 56, 64, 96, 128), so that the images are resized",
         )
     return [(size[0] >> level, size[1] >> level) for level in range(halvings + 1)]
+
+
+def usual(shape: tuple[int, ...]) -> int:
+    """Height in px of the maps that look over themselves in the paper: 32 of 128; the largest up to that and half the image."""
+    return next(height for height, _ in pyramid(shape)[1:] if height <= 32)
 
 
 def convolution(before: int, after: int, side: int, gain: float = 1.0) -> nn.Conv2d:
@@ -110,11 +116,11 @@ class Up(nn.Module):
 
 
 class Down(nn.Module):
-    """h (B, before, H, W) -> (B, after, H/2, W/2)."""
+    """h (B, before, H, W) -> (B, after, H/2, W/2); `gain` is that of the branch's last convolution."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, gain: float = 0.0) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList([convolution(before, before, 3, GAIN), convolution(before, after, 3, 0)])
+        self.convolutions = nn.ModuleList([convolution(before, before, 3, GAIN), convolution(before, after, 3, gain)])
         self.shortcut = shortcut(before, after)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -144,12 +150,12 @@ def again(block: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 class Levels(nn.Module):
-    """Blocks one after the other, and self-attention where maps have the height that it is asked for.
+    """Blocks one after the other, and self-attention where maps have a height that is asked for.
 
     Arguments:
         blocks: each to the next level.
         maps: (C, height) of each level, from the input of the first block to the output of the last.
-        attention: height of the maps it looks over, in px; None for none.
+        attention: heights of maps in px, and what makes a layer that looks over C of them, such as `SelfAttention`.
         checkpointed: blocks are computed again in the backward pass, which takes about a third more time: only their
             inputs are kept until then.
 
@@ -158,19 +164,19 @@ class Levels(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], maps: Sequence[tuple[int, int]], attention: int | None, checkpointed: bool
+        self, blocks: Sequence[nn.Module], maps: Sequence[tuple[int, int]], attention: Attention, checkpointed: bool
     ) -> None:
         super().__init__()
         self.blocks, self.checkpointed = nn.ModuleList(blocks), checkpointed
         channels = {height: channels for channels, height in maps}
-        if attention is not None and attention not in channels:
+        for at in attention.keys() - channels.keys():
             raise UsageError(
-                f"attention at {attention} px",
+                f"attention at {at} px",
                 f"maps of {', '.join(map(str, sorted(channels)))} px",
-                f"write --attention {min(channels, key=lambda height: abs(height - 16))}",
+                f"write --attention-at {min(channels, key=lambda height: abs(height - at))}",
             )
         with torch.random.fork_rng(devices=()):  # all else starts as it would without attention
-            self.attention = nn.ModuleDict({str(at): SelfAttention(channels[at]) for at in (attention,) if at})
+            self.attention = nn.ModuleDict({str(at): make(channels[at]) for at, make in attention.items()})
 
     def forward(self, h: Tensor, *e: Tensor) -> Tensor:
         h = self._attend(h)
@@ -193,14 +199,21 @@ class Trunk(nn.Module):
     Arguments: see `Discriminator`.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, attention: int | None, checkpointed: bool) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        width: int,
+        attention: Attention,
+        checkpointed: bool,
+        gain: float = 0.0,
+    ) -> None:
         super().__init__()
         sides = pyramid(shape)
         channels = widths(width, len(sides))
         self.shape = (channels[-1], *sides[-1])
         self.stem = convolution(shape[0], width, 3)
         maps = [(c, height) for c, (height, _) in zip(channels, sides)]
-        self.levels = Levels([Down(*pair) for pair in pairwise(channels)], maps, attention, checkpointed)
+        self.levels = Levels([Down(*pair, gain) for pair in pairwise(channels)], maps, attention, checkpointed)
 
     def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(self.levels(self.stem(2 * x - 1)), SLOPE)
@@ -219,7 +232,7 @@ class Encoder(nn.Module):
         shape: tuple[int, ...],
         out: int,
         width: int = 32,
-        attention: int | None = None,
+        attention: Attention = NOWHERE,
         checkpointed: bool = False,
     ) -> None:
         super().__init__()
@@ -236,15 +249,22 @@ class Discriminator(nn.Module):
     Arguments:
         shape: (C, H, W), sides 16 to 128 px, see `pyramid`.
         width: channels of the finest level; doubled at each, up to four times.
-        attention: height in px of the maps that look over themselves; None for none.
+        attention: which maps look over themselves, and by what, see `Levels`; none by default.
         checkpointed: less memory for more time, see `Levels`.
+        gain: with which the last convolution of each block starts; 0, so that it begins as its shortcut. Where layers are
+            divided by their largest singular value it must be another.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], width: int = 32, attention: int | None = None, checkpointed: bool = False
+        self,
+        shape: tuple[int, ...],
+        width: int = 32,
+        attention: Attention = NOWHERE,
+        checkpointed: bool = False,
+        gain: float = 0.0,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(shape, width, attention, checkpointed)
+        self.trunk = Trunk(shape, width, attention, checkpointed, gain)
         self.verdict = Linear32(self.trunk.shape[0], 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,7 +291,7 @@ class Decoder(nn.Module):
         shape: tuple[int, ...],
         latent: int,
         width: int = 32,
-        attention: int | None = None,
+        attention: Attention = NOWHERE,
         norm: str = "none",
         told: int = 0,
         checkpointed: bool = False,

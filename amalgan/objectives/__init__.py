@@ -29,6 +29,7 @@ from amalgan.objectives.policy import (
 )
 from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
 from amalgan.objectives.views import Adaptive, Augmented, InstanceNoise
+from amalgan.objectives.watching import Gammas
 
 __all__ = [
     "GAMES",
@@ -42,6 +43,7 @@ __all__ = [
     "Classification",
     "Equilibrium",
     "FeatureMatching",
+    "Gammas",
     "HistoricalAveraging",
     "Imitation",
     "ImportanceWeighted",

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from amalgan.networks.attention import SelfAttention
 from amalgan.objectives.core import Loss, Objective, Turn
 
 
 class Gammas(Objective):
-    """How much each network listens to its attention: gamma, 0 at the start, mean over its blocks; watched, not trained."""
+    """How much each layer of self-attention counts: its gamma, 0 at the start; watched, not trained.
+
+    Logged as "gamma", the network's name and the layer's own, which in residual networks is the height of its maps in px.
+    """
 
     def losses(self, turn: Turn) -> Iterator[Loss]:
         if turn.player != "generator":
             return
         for name, network in turn.draw.model.players().items():
-            parts = network.modules() if network is not None else ()
-            found = [part.gamma.detach() for part in parts if isinstance(part, SelfAttention)]
-            if found:
-                yield Loss(f"gamma {name}", torch.stack(found).mean(), (name,), weight=0.0)
+            for path, part in network.named_modules() if network is not None else ():
+                if isinstance(part, SelfAttention):
+                    gamma = part.gamma.detach()
+                    yield Loss(f"gamma {name} {path.rpartition('.')[2]}", gamma, (name,), weight=0.0)

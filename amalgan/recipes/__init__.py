@@ -9,6 +9,7 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     vaegan    vae(beta) + lam * gan(game)            in three forms: joint, learned similarity, two-stage
     aae       reconstruction + a game of codes     bigan      a game of pairs of examples and codes
     infogan   a game + information                 cvaegan    vaegan with labels, classified, with features matched
+    sagan     a game of normalised networks that look far     r3gan    a game + slopes, of residual networks
     cloning   likelihood of demonstrated actions     of a policy
     gail      cloning, then imitation                against a judge of what is seen and done
     mle       likelihood                             of sequences of tokens
@@ -31,6 +32,7 @@ from amalgan.recipes.control import cloning, gail
 from amalgan.recipes.graphs import graphgan, line
 from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
 from amalgan.recipes.relatives import aae, bigan, cvaegan, infogan
+from amalgan.recipes.residual import r3gan, sagan
 from amalgan.recipes.series import rgan, rvae, rvaegan, timegan
 from amalgan.recipes.text import mle, seqgan
 
@@ -58,9 +60,11 @@ __all__ = [
     "modality",
     "parameters",
     "plan",
+    "r3gan",
     "rgan",
     "rvae",
     "rvaegan",
+    "sagan",
     "seqgan",
     "timegan",
     "vae",
@@ -68,7 +72,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
-    "images": (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan),
+    "images": (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan, r3gan, sagan),
     "text": (mle, seqgan),
     "edges": (line, graphgan),
     "control": (cloning, gail),
@@ -101,6 +105,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "ttur": (1e-3, 1e3),
     "noise": (0, 1e3),
     "hidden": (0, 0.99),
+    "attention_at": (0, 128),
     "pack": (1, 64),
     "share": (0.01, 0.99),
     "dropout": (0, 0.99),

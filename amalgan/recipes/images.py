@@ -181,7 +181,7 @@ def gan(
     model = model_of(spec, latent, width, discriminator=judge, told=told)
     slopes = penalties(r1, r2, gradient_penalty, lazy, ("fake",))
     terms = total(objective(game), *slopes, *_guesses(told, ("fake",), ("decoder",)))
-    terms = _through(terms, spec, game, noise, augment)
+    terms = through(terms, spec, game, noise, augment)
     return plan_of(model, [(terms, 1.0)], lr, batch, ema, critic_steps, ttur)
 
 
@@ -290,7 +290,7 @@ def vaegan(
     encoder, decoder = ("encoder",), ("decoder",)
     moved = decoder if form == "learned" else encoder + decoder
     play = total(o.gan(game, fakes, moved), *slopes, *_guesses(told, fakes, moved))
-    play = _through(play, spec, game, noise, augment)
+    play = through(play, spec, game, noise, augment)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         for_decoder = gamma * o.Similarity(decoder, variance) + play
@@ -476,7 +476,7 @@ def discriminator_of(
     return make
 
 
-def _through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augment) -> Objective:
+def through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augment) -> Objective:
     """A game whose discriminator looks through augmentation and noise, where they are wanted."""
     from amalgan import objectives as o
 

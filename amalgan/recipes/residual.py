@@ -1,28 +1,37 @@
 """Recipes on residual networks: the self-attention GAN of 2019, and a plain modern GAN beside it.
 
-    sagan     hinge, spectral norm everywhere, conditional batch norm, attention, two step sizes
-    r3gan     relativistic + R1 + R2, no normalisation
+sagan     hinge + spectral norm in both networks, attention, two step sizes
+r3gan     relativistic + R1 + R2, nothing normalised
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from amalgan.recipes.images import EMBEDDED, Condition, Told, penalties, plan_of, told_of, total
+from amalgan.errors import UsageError
+from amalgan.recipes.images import EMBEDDED, Augment, Condition, Told, penalties, plan_of, through, told_of, total
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from amalgan.data import Spec
     from amalgan.training import Plan
+
+Attention = Literal["paper", "released", "none"]
+Fixed = Literal["none", "fixed"]
 
 
 def sagan(
     spec: Spec,
     *,
     latent: int = 128,
-    attention: int = 16,
+    attention: Attention = "paper",
+    attention_at: int = 0,
+    augment: Augment = "none",
     condition: Condition = "none",
-    hidden: float = 0.0,
+    hidden: float = 0.1,
     ttur: float = 4.0,
     checkpointed: bool = False,
     width: int = 32,
@@ -30,31 +39,39 @@ def sagan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """Self-attention GAN (Zhang et al. 2019): residual networks with spectral normalisation, in which every pixel of a map can
-    look at every other; the hinge game, and the discriminator's steps four times as long as the generator's.
+    """Self-attention GAN (Zhang et al. 2019): residual networks in which every pixel of a map can look at all others, the hinge
+    game, spectral normalisation in both networks, and a discriminator whose steps are four times as long.
 
-    The attention block is that of the authors' released code; see `amalgan.networks.attention` for the paper's.
+    Images of 16 to 128 px.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
-        attention: height in px of the maps that look over themselves, in both networks; 0 for none.
+        attention: paper; released, as in its authors' code, four times cheaper (what is looked at is pooled 2x2) and with
+            wider values; or none.
+        attention_at: height in px of the maps that look over themselves, in both networks; 0 for the largest of at most 32 px
+            and half the image, which are the paper's.
+        augment: the discriminator sees images through random changes of place and colour: fixed, half of the time; adaptive,
+            as often as its certainty asks for.
         condition: labels tells them to both players: conditional batch norm in the generator, projection in the other.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
-        ttur: the discriminator's step size over the generator's, > 0; 4 in the paper.
-        checkpointed: activations are computed again in the backward pass: a third more time, a fifth of the memory.
+        ttur: the discriminator's step size over the generator's, > 0.
+        checkpointed: activations are computed again in the backward pass: less memory for about a third more time.
         width: channels of the finest layer, >= 1; 64 in the paper.
         lr: Adam's step size of the generator.
         batch: examples per step; 256 in the paper.
         ema: decay of the generator's moving average, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
+    from amalgan.networks import residual
     from amalgan.networks.normalise import spectral
 
+    look = _looking(spec, attention, attention_at)
     told = told_of(spec, condition, "modulation", hidden)
-    model = _model(spec, latent, width, attention, "batch", checkpointed, told)
-    spectral(model.decoder)
-    spectral(model.discriminator.network if told else model.discriminator)
-    plan = plan_of(model, [(o.gan("hinge") + o.Gammas(), 1.0)], lr, batch, ema, ttur=ttur)
+    decoder = residual.Decoder(spec.shape, latent, width, look, "batch", EMBEDDED if told else 0, checkpointed)
+    judge = residual.Discriminator(spec.shape, width, look, checkpointed, residual.GAIN)
+    model = _model(spec, latent, spectral(decoder), spectral(judge), told)
+    play = through(o.gan("hinge"), spec, "hinge", 0.0, augment)
+    plan = plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema, ttur=ttur)
     return replace(plan, betas=dict.fromkeys(model.networks, (0.0, 0.9)))
 
 
@@ -62,10 +79,12 @@ def r3gan(
     spec: Spec,
     *,
     latent: int = 64,
-    attention: int = 0,
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
+    attention: Attention = "none",
+    attention_at: int = 0,
+    augment: Fixed = "none",
     condition: Condition = "none",
     hidden: float = 0.1,
     checkpointed: bool = False,
@@ -74,44 +93,68 @@ def r3gan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """A plain modern GAN: residual networks without normalisation, the relativistic game, R1 and R2 (after Huang et al. 2024).
+    """A plain modern GAN after R3GAN (Huang et al. 2024): residual networks in which nothing is normalised, the relativistic
+    game, and penalties on the discriminator's slope at data and samples.
+
+    Images of 16 to 128 px.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
-        attention: height in px of the maps that look over themselves, in both networks; 0 for none.
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        attention: none; or every pixel of a map looks at all others: paper and released as for sagan.
+        attention_at: height in px of the maps that look over themselves, in both networks; 0 for the largest of at most 32 px
+            and half the image.
+        augment: fixed: the discriminator sees images through random changes of place and colour, half of the time.
         condition: labels tells them to both players: scales and shifts in the generator, projection in the other.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
-        checkpointed: activations are computed again in the backward pass: a third more time, a fifth of the memory.
+        checkpointed: activations are computed again in the backward pass: less memory for about a third more time.
         width: channels of the finest layer, >= 1.
         lr: Adam's step size.
         batch: examples per step.
         ema: decay of the generator's moving average, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
+    from amalgan.networks import residual
 
+    look = _looking(spec, attention, attention_at)
     told = told_of(spec, condition, "modulation", hidden)
-    model = _model(spec, latent, width, attention, "none", checkpointed, told)
-    terms = total(o.gan("relativistic"), *penalties(r1, r2, 0.0, lazy, ("fake",)))
-    return plan_of(model, [(terms + o.Gammas() if attention else terms, 1.0)], lr, batch, ema)
+    decoder = residual.Decoder(spec.shape, latent, width, look, "none", EMBEDDED if told else 0, checkpointed)
+    judge = residual.Discriminator(spec.shape, width, look, checkpointed)
+    model = _model(spec, latent, decoder, judge, told)
+    play = total(o.gan("relativistic"), *penalties(r1, r2, 0.0, lazy, ("fake",)))
+    play = through(play, spec, "relativistic", 0.0, augment)
+    return plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema)
 
 
-def _model(
-    spec: Spec, latent: int, width: int, attention: int, norm: str, checkpointed: bool, told: Told | None
-) -> Any:
+def _looking(spec: Spec, attention: Attention, at: int) -> Any:
+    """Which maps of residual networks look over themselves, and by what.
+
+    Raises:
+        UsageError: no images; a height of maps that nothing looks over.
+    """
+    from amalgan.networks.attention import SelfAttention
+    from amalgan.networks.residual import usual
+
+    if spec.modality != "images":
+        raise UsageError("residual networks", f"data that are {spec.modality}", "give images, or train gan")
+    if attention == "none":
+        if at:
+            raise UsageError(f"attention_at={at} with attention=none", "nothing looks there", "add --attention paper")
+        return {}
+    return {at or usual(spec.shape): partial(SelfAttention, released=attention == "released")}
+
+
+def _model(spec: Spec, latent: int, decoder: nn.Module, judge: Any, told: Told | None) -> Any:
+    """The two networks, told conditions or not, as one model."""
     from amalgan.models import LatentModel
     from amalgan.models.labelled import LabelledModel
     from amalgan.models.likelihoods import Gaussian
-    from amalgan.networks import residual
     from amalgan.networks.conditions import Modulated, Projected
 
-    at, numbers = attention or None, EMBEDDED if told else 0
-    decoder = residual.Decoder(spec.shape, latent, width, at, norm, numbers, checkpointed)
-    judge = residual.Discriminator(spec.shape, width, at, checkpointed)
     if told is None:
         return LatentModel(spec, latent, Gaussian(), decoder, discriminator=judge)
-    asked = Projected(judge, told.embedding(judge.verdict.in_features))
     named = Modulated(decoder, told.embedding(EMBEDDED))
+    asked = Projected(judge, told.embedding(judge.verdict.in_features))
     return LabelledModel(spec, latent, Gaussian(), named, discriminator=asked, hidden=told.hidden)

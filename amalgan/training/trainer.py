@@ -277,13 +277,16 @@ class Trainer:
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[Any]:
-        """The model, carrying its averaged weights while the context lasts."""
+        """The model, carrying its averaged weights while the context lasts, in evaluation mode."""
         own = {name: self._own[name].clone() for name in self.average}
         self.model.load_state_dict(self.average, strict=False)
+        training = self.model.training
+        self.model.eval()  # with batch norm a sample would otherwise depend on those beside it
         try:
             yield self.model
         finally:
             self.model.load_state_dict(own, strict=False)
+            self.model.train(training)
 
     # A loop
 

@@ -13,6 +13,7 @@ from amalgan import data
 from amalgan.data.halves import CELL, END, HEIGHT, MARK, WIDTH, Agreement, Halves, strangers
 from amalgan.errors import UsageError
 from amalgan.networks import images, residual
+from amalgan.networks.attention import SelfAttention
 
 
 def drawn(n: int, seed: int = 0) -> Tensor:
@@ -21,7 +22,7 @@ def drawn(n: int, seed: int = 0) -> Tensor:
 
 def looking(shape: tuple[int, ...], width: int) -> nn.Module:
     """A discriminator with attention."""
-    return residual.Discriminator(shape, width, 8)
+    return residual.Discriminator(shape, width, {8: SelfAttention})
 
 
 def by_hand(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amalgan.networks import attention
-from amalgan.networks.attention import Fused, SelfAttention, attend
+from amalgan.networks.attention import Fused, SelfAttention, attend, watching
 from amalgan.networks.normalise import spectral
 
 FORMS = pytest.mark.parametrize("released", [True, False], ids=["released", "paper"])
@@ -132,6 +132,27 @@ def test_a_map_is_what_its_pixel_looks_at(released: bool) -> None:
 
 
 @FORMS
+def test_watched_layers_tell_where_they_look(released: bool) -> None:
+    """Of every layer within, by its name, at the same place of maps of any size; and no longer than asked for."""
+    within = nn.Sequential(block(8, released), nn.AvgPool2d(2), block(8, released))
+    x = torch.randn(2, 8, 8, 12)
+    with torch.no_grad(), watching(within, [(0.5, 0.5), (0.99, 0.0)]) as found:
+        assert found == {}
+        y = within(x)
+    assert y.requires_grad is False and list(found) == ["0", "2"]
+    fine, coarse = found.values()
+    assert fine.shape == ((2, 2, 4, 6) if released else (2, 2, 8, 12)) and coarse.shape[2] * 2 == fine.shape[2]
+    assert all(torch.allclose(maps.sum((2, 3)), torch.ones(2, 2), atol=1e-5) for maps in found.values())
+    assert torch.equal(fine[:, 0], within[0].maps(x, 4, 6)) and torch.equal(fine[:, 1], within[0].maps(x, 7, 0))
+    assert torch.equal(coarse[:, 0], within[2].maps(within[:2](x), 2, 3))
+    within(x * 0)
+    assert torch.equal(fine, found["0"])
+    with watching(nn.Conv2d(8, 8, 1), [(0.5, 0.5)]) as nothing:
+        pass
+    assert nothing == {}
+
+
+@FORMS
 def test_one_pixel_sees_another_however_far(released: bool) -> None:
     made, x = block(16, released), torch.randn(1, 16, 12, 12)
     other = x.clone()
@@ -174,11 +195,10 @@ def test_spectral_normalisation_reaches_all_four(released: bool) -> None:
 
 
 def test_both_forms_have_the_published_widths() -> None:
-    paper, released = SelfAttention(64, released=False), SelfAttention(64)
-    for made, values, biases in ((paper, 8, True), (released, 32, False)):
+    for made, values in ((SelfAttention(64), 8), (SelfAttention(64, released=True), 32)):
         shapes = [tuple(c.weight.shape[:2]) for c in (made.f, made.g, made.h, made.v)]
         assert shapes == [(8, 64), (8, 64), (values, 64), (64, values)]
-        assert all((c.bias is not None) == biases for c in (made.f, made.g, made.h, made.v))
+        assert all(c.bias is None for c in (made.f, made.g, made.h, made.v))
 
 
 def test_attend_takes_a_large_batch_of_small_maps() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from amalgan.errors import UsageError
 from amalgan.networks import images, points, residual, series
+from amalgan.networks.attention import SelfAttention
 
 SIDES = st.integers(8, 64)
 CORNERS = [(8, 8), (9, 9), (15, 17), (28, 28), (31, 33), (32, 32), (63, 63), (64, 64), (8, 64), (64, 9), (13, 40)]
@@ -66,13 +67,13 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("attention", [None, "finest", "coarsest"])
+@pytest.mark.parametrize("attention", [(), (-3,), (-3, -1)], ids=["nowhere", "fine", "fine and coarse"])
 @pytest.mark.parametrize("height, width", RESIDUAL)
-def test_residual_networks_of_notable_sizes(height: int, width: int, attention: str | None) -> None:
+def test_residual_networks_of_notable_sizes(height: int, width: int, attention: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     shape = (1 if height == width else 3, height, width)
     sides = residual.pyramid(shape)
-    at = {None: None, "finest": sides[-3][0], "coarsest": sides[-1][0]}[attention]
+    at = {sides[level][0]: SelfAttention for level in attention}
     x, z = torch.rand(3, *shape), torch.randn(3, 5)
     check(awake(residual.Encoder(shape, 10, 3, at)), x, [(10,)])
     check(awake(residual.Decoder(shape, 5, 3, at)), z, [shape])

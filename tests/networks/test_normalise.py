@@ -70,6 +70,21 @@ def test_what_it_remembers_is_saved_and_goes_on() -> None:
     assert all(torch.equal(value, before[name]) for name, value in one.state_dict().items())
 
 
+def test_a_mean_over_training_lengthens_no_more_than_its_own_weight() -> None:
+    """What is remembered turns as weights do, so its mean is shorter than one; that must not show."""
+    torch.manual_seed(0)
+    made = spectral(nn.Sequential(nn.Linear(6, 6, bias=False)))
+    states = []
+    for matrix in (torch.diag(torch.tensor([3.0, 1, 1, 1, 1, 1])), torch.diag(torch.tensor([1.0, 1, 1, 1, 1, 3]))):
+        made[0].parametrizations.weight.original.data.copy_(matrix)  # type: ignore[union-attr]
+        for _ in range(60):
+            made(torch.zeros(1, 6))
+        states.append({name: value.clone() for name, value in made.state_dict().items()})
+    made.load_state_dict({name: (value + states[1][name]) / 2 for name, value in states[0].items()})
+    made.eval()
+    assert torch.allclose(made[0].weight, torch.diag(torch.tensor([2.0, 1, 1, 1, 1, 2]) / 2), atol=1e-5)
+
+
 def test_a_layer_that_starts_at_zero_starts_as_others_do() -> None:
     """Zero has no direction: its singular value is zero, and zero over zero no number."""
     torch.manual_seed(0)

@@ -13,8 +13,9 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 
 from amalgan.errors import UsageError
+from amalgan.networks.attention import SelfAttention
 from amalgan.networks.normalise import spectral
-from amalgan.networks.residual import Decoder, Discriminator, Down, Encoder, Norm, Up, pyramid
+from amalgan.networks.residual import Attention, Decoder, Discriminator, Down, Encoder, Norm, Up, pyramid, usual
 from amalgan.networks.together import looks_around
 
 SHAPE = (3, 16, 16)
@@ -23,6 +24,15 @@ SHAPE = (3, 16, 16)
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def look(at: int) -> Attention:
+    return {at: SelfAttention}
+
+
+def test_attention_is_by_default_where_the_paper_has_it() -> None:
+    assert [usual((3, side, side)) for side in (128, 64, 48, 32, 28, 16)] == [32, 32, 24, 16, 14, 8]
+    assert usual((1, 16, 64)) == 8
 
 
 def test_pyramids_by_hand() -> None:
@@ -39,8 +49,8 @@ def test_other_sizes_are_refused_with_the_flag_to_write(height: int, width: int)
 
 
 def test_what_is_not_there_is_refused_with_the_flag_to_write() -> None:
-    for make in (lambda at: Discriminator((1, 28, 28), 4, at), lambda at: Decoder((1, 28, 28), 3, 4, at)):
-        with pytest.raises(UsageError, match=r"(?s)maps of 7, 14, 28 px.*--attention 14"):
+    for make in (lambda at: Discriminator((1, 28, 28), 4, look(at)), lambda at: Decoder((1, 28, 28), 3, 4, look(at))):
+        with pytest.raises(UsageError, match=r"(?s)maps of 7, 14, 28 px.*--attention-at 14"):
             make(16)
     with pytest.raises(UsageError, match="write none or batch"):
         Decoder(SHAPE, 3, norm="layer")
@@ -127,11 +137,11 @@ def test_only_batch_norm_looks_around() -> None:
     "make", [lambda at: Decoder((1, 32, 32), 5, 4, at), lambda at: Discriminator((1, 32, 32), 4, at)]
 )
 def test_networks_with_and_without_attention_begin_as_the_same_function(
-    make: Callable[[int | None], nn.Module],
+    make: Callable[[Attention], nn.Module],
 ) -> None:
     """The same weights from one seed, and those of attention beside them."""
     made = []
-    for at in (None, 8, 16, 32):
+    for at in ({}, look(8), look(16), look(32)):
         torch.manual_seed(3)
         made.append(make(at).state_dict())
     plain, *looking = made
@@ -144,7 +154,7 @@ def test_networks_with_and_without_attention_begin_as_the_same_function(
 
 def test_attention_lets_far_corners_meet() -> None:
     """A change in one corner reaches the opposite one at the finest level, which convolutions of one block cannot."""
-    for at, reached in ((None, False), (16, True)):
+    for at, reached in (({}, False), (look(16), True)):
         trunk = awake(Discriminator((1, 16, 16), 8, at)).trunk
         x = torch.rand(1, 1, 16, 16)
         other = x.clone()
@@ -157,7 +167,12 @@ def test_attention_lets_far_corners_meet() -> None:
 def test_bf16_stays_near_fp32_and_codes_stay_fp32(norm: str) -> None:
     x, z = torch.rand(4, *SHAPE), torch.randn(4, 5)
     decoder, encoder, discriminator = (
-        awake(made) for made in (Decoder(SHAPE, 5, 8, 8, norm), Encoder(SHAPE, 6, 8, 8), Discriminator(SHAPE, 8, 8))
+        awake(made)
+        for made in (
+            Decoder(SHAPE, 5, 8, look(8), norm),
+            Encoder(SHAPE, 6, 8, look(8)),
+            Discriminator(SHAPE, 8, look(8)),
+        )
     )
     exact = [decoder(z), encoder(x), *discriminator(x)]
     with torch.autocast("cpu", torch.bfloat16):
@@ -170,8 +185,12 @@ def test_bf16_stays_near_fp32_and_codes_stay_fp32(norm: str) -> None:
 def test_spectral_normalisation_reaches_every_layer_and_leaves_what_is_told() -> None:
     x, z, e = torch.rand(4, *SHAPE), torch.randn(4, 5), torch.randn(4, 2)
     for made, inputs, layers in (
-        (Discriminator(SHAPE, 8, 8), (x,), 1 + 2 * 2 + 2 + 4 + 1),  # stem, branches, shortcuts, attention, verdict
-        (Decoder(SHAPE, 5, 8, 8, "batch", 2), (z, e), 1 + 2 * 2 + 2 + 4 + 1),
+        (
+            Discriminator(SHAPE, 8, look(8)),
+            (x,),
+            1 + 2 * 2 + 2 + 4 + 1,
+        ),  # stem, branches, shortcuts, attention, verdict
+        (Decoder(SHAPE, 5, 8, look(8), "batch", 2), (z, e), 1 + 2 * 2 + 2 + 4 + 1),
     ):
         norms = [module.told.clone() for module in made.modules() if isinstance(module, Norm)]  # type: ignore[union-attr]
         spectral(made)
@@ -189,19 +208,19 @@ def test_spectral_normalisation_reaches_every_layer_and_leaves_what_is_told() ->
 
 
 def decoder(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Decoder(SHAPE, 5, 4, 8, "batch", 2, checkpointed), (torch.randn(4, 5), torch.randn(4, 2))
+    return Decoder(SHAPE, 5, 4, look(8), "batch", 2, checkpointed), (torch.randn(4, 5), torch.randn(4, 2))
 
 
 def encoder(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Encoder(SHAPE, 6, 4, 8, checkpointed), (torch.rand(4, *SHAPE),)
+    return Encoder(SHAPE, 6, 4, look(8), checkpointed), (torch.rand(4, *SHAPE),)
 
 
 def discriminator(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Discriminator(SHAPE, 4, 8, checkpointed), (torch.rand(4, *SHAPE),)
+    return Discriminator(SHAPE, 4, look(8), checkpointed), (torch.rand(4, *SHAPE),)
 
 
 def normalised(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return spectral(Discriminator(SHAPE, 4, 8, checkpointed)), (torch.rand(4, *SHAPE),)
+    return spectral(Discriminator(SHAPE, 4, look(8), checkpointed)), (torch.rand(4, *SHAPE),)
 
 
 MADE = pytest.mark.parametrize("make", [decoder, encoder, discriminator, normalised])
