@@ -110,6 +110,22 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["train", "vae", "--data", "ring", "--steps", "1", "--likelihood", "bernoulli"],
         "gaussian",
     ),
+    "residual networks for points": (["train", "sagan", "--data", "ring", "--steps", "1"], "train gan"),
+    "residual networks for points without attention": (["train", "r3gan", "--data", "grid"], "give images"),
+    "images that residual networks do not take": (["train", "r3gan", "--data", "digits"], "--size 32"),
+    "images of another size": (["train", "sagan", "--data", "digits", "--size", "30"], "doubled two to five times"),
+    "attention at no map": (
+        ["train", "sagan", "--data", "digits", "--size", "28", "--attention-at", "16"],
+        "--attention-at 14",
+    ),
+    "attention at a height, and none": (
+        ["train", "r3gan", "--data", "digits", "--size", "16", "--attention-at", "8"],
+        "--attention paper",
+    ),
+    "adaptive augmentation of a relativistic game": (
+        ["train", "r3gan", "--data", "digits", "--size", "16", "--augment", "adaptive"],
+        "none, fixed",
+    ),
     "features from a file that is not there": (
         ["compare", "--data", "digits", "--features", "/no/such.safetensors"],
         "safetensors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("ae", {}), ("vae", {}), ("vae", {"decoder_condition": "modulation"}),
     *(("gan", asked) for asked in ASKED), *(("vaegan", asked) for asked in ASKED),
     ("vaegan", {"decoder_condition": "modulation", "deviation": True, "spectral": True}),
+    ("sagan", {}), ("r3gan", {}),
 ]  # fmt: skip
 
 
@@ -99,10 +101,11 @@ def test_conditions_reach_every_recipe(recipe: str, arguments: dict[str, Any], s
     """One step trains every network; then another label is another image."""
     given = {"latent": 3, "width": 4, "batch": 8, "condition": "labels", "lr": 1e-2, **arguments}
     torch.manual_seed(0)
+    spec = replace(spec, shape=(1, 16, 16)) if recipe in ("sagan", "r3gan") else spec
     plan = recipes.plan(recipe, spec, given)
     from amalgan.training import Trainer
 
-    x = torch.rand(40, 1, 8, 8)
+    x = torch.rand(40, *spec.shape)
     c = torch.arange(40) % 3 if spec.classes else torch.randn(40, 2)
     trainer = Trainer(plan, Split(x, c), 12)
     before = {name: [p.clone() for p in some] for name, some in trainer.networks.items()}
@@ -156,9 +159,9 @@ def test_a_label_in_a_persons_words() -> None:
 
 
 def test_data_without_labels_and_packs_are_refused() -> None:
-    for recipe in ("ae", "vae", "gan", "vaegan"):
+    for recipe in ("ae", "vae", "gan", "vaegan", "sagan", "r3gan"):
         with pytest.raises(UsageError, match="data without labels"):
-            recipes.plan(recipe, Spec("images", (1, 8, 8)), {"condition": "labels"})
+            recipes.plan(recipe, Spec("images", (1, 16, 16)), {"condition": "labels"})
     with pytest.raises(UsageError, match="leave --pack out"):
         recipes.plan("gan", IMAGES, {"condition": "labels", "pack": 2})
     with pytest.raises(UsageError, match="write embedding"):
