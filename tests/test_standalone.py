@@ -56,6 +56,8 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "bigan": ("bigan", {}, {"game"}),
     "infogan": ("infogan", {}, {"game"}),
     "cvaegan": ("cvaegan", {}, {"game", "likelihood"}),
+    "sagan": ("sagan", {}, {"attention", "augment", "checkpointed", "condition", "hidden"}),
+    "r3gan": ("r3gan", {}, {"attention", "attention_at", "augment", "checkpointed", "condition", "hidden"}),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
@@ -68,6 +70,7 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "timegan": ("timegan", {}, {"layers"}),
 }
 LABELLED = {"cvaegan"}  # pages that take labels beside the examples
+RESIDUAL = {"sagan", "r3gan"}  # pages that take images of 16 px and more
 
 
 def kind(page: str) -> str:
@@ -209,7 +212,12 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
         for page in TWINS
         if kind(page) == "images"
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
+        if page not in RESIDUAL
     ),
+    *((page, shape, small) for page in RESIDUAL for shape, small in (((1, 16, 16), {}), ((3, 32, 32), SMALL))),
+    ("sagan", (1, 16, 16), {**SMALL, "attention_at": 16, "ttur": 2.0}),
+    ("sagan", (1, 20, 20), {**SMALL, "attention_at": 5, "width": 16}),
+    ("r3gan", (1, 28, 28), {**SMALL, "r1": 0.5, "r2": 0.0, "lazy": 2}),
     ("aae", (1, 8, 8), {"lam": 0.7, "r1": 0.3, "lazy": 3, "variance": 0.1}),
     ("bigan", (1, 8, 8), {"r1": 0.3, "r2": 0.0, "lazy": 3}),
     ("infogan", (1, 8, 8), {"codes": 5, "information": 0.7, "latent": 5}),

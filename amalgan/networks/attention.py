@@ -96,7 +96,8 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        looked = attend(_pixels(self.g(x)), _pixels(self.pool(self.f(x))), _pixels(self.pool(self.h(x))))
+        f, g, h = self.pool(self.f(x)), self.g(x), self.pool(self.h(x))
+        looked = attend(_pixels(g), _pixels(f), _pixels(h))
         return x + self.gamma * self.v(looked.mT.unflatten(2, x.shape[2:]))
 
     def maps(self, x: Tensor, row: int, column: int) -> Tensor:
