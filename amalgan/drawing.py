@@ -14,8 +14,8 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
-from torch import Tensor
+from PIL import Image, ImageColor, ImageDraw
+from torch import Tensor, from_numpy
 
 Points = Sequence[tuple[float, float]]
 INKS = ("#2f62c9", "#c8581c", "#12807a", "#9a3f92", "#7a6a10", "#b0304a")  # of a page in light, for pictures
@@ -36,6 +36,40 @@ def grid(x: Tensor, columns: int) -> Image.Image:
         top, left = i // columns * (h + gap), i % columns * (w + gap)
         sheet[top : top + h, left : left + w, :channels], sheet[top : top + h, left : left + w, channels] = tile, 255
     return Image.fromarray(sheet, "LA" if channels == 1 else "RGBA")
+
+
+def glances(x: Tensor, pixels: Sequence[tuple[int, int]], maps: Tensor) -> Image.Image:
+    """A row for each image: the image with marked pixels, then, from each of these, where it is looked at.
+
+    Arguments:
+        x: uint8 (N, C, H, W).
+        pixels: P of them, (row, column).
+        maps: uint8 (N, P, H', W'), 255 where it is looked at most; there the dimmed image turns into the mark's colour.
+    """
+    n, _, h, w = x.shape
+    blow = max(1, 96 // max(h, w))
+    images = x.expand(n, 3, h, w).permute(0, 2, 3, 1).numpy().repeat(blow, 1).repeat(blow, 2)
+    tiles = []
+    for image, from_each in zip(images, maps.numpy()):
+        tiles.append(_marked(image, pixels, INKS, blow))
+        for pixel, ink, looks in zip(pixels, INKS, from_each):
+            share = (
+                np.asarray(Image.fromarray(looks).resize((w * blow, h * blow), Image.Resampling.NEAREST))[..., None]
+                / 255
+            )
+            lit = 0.3 * image * (1 - share) + np.array(ImageColor.getrgb(ink)) * share
+            tiles.append(_marked(lit.round().astype(np.uint8), [pixel], [ink], blow))
+    return grid(from_numpy(np.stack(tiles)).permute(0, 3, 1, 2), 1 + len(pixels))
+
+
+def _marked(image: np.ndarray, pixels: Sequence[tuple[int, int]], inks: Sequence[str], blow: int) -> np.ndarray:
+    """The image (H, W, 3) with discs on pixels that are `blow` px wide here."""
+    held, radius = Image.fromarray(image), max(3, blow // 2)
+    pen = ImageDraw.Draw(held)
+    for (row, column), ink in zip(pixels, inks):
+        y, x = (blow * (place + 0.5) for place in (row, column))
+        pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=ink, outline="white")
+    return np.asarray(held)
 
 
 def embedded(picture: Image.Image, alt: str, crisp: bool = False) -> str:

@@ -1,7 +1,7 @@
 """A run or a comparison as one page: results.json and the runs' folders in, a self-contained report.html out.
 
 The page asks nothing of the network and runs no script. It is made from files alone, so it can be made again at any
-time: results.json for the numbers and the verdict, RUN/judged/pictures.safetensors for what there is to see,
+time: results.json for the numbers and the verdict, RUN/judged/exhibits.safetensors for what there is to see,
 RUN/log.jsonl for the curves.
 """
 
@@ -28,6 +28,7 @@ TERMS = {
     "adversarial": "What the samples' makers want lower: being told from real data.",
     "discriminator": "What the judge wants lower: its errors in telling real from made.",
     "slope": "How steep the judge is around data and samples: a penalty keeps it gentle.",
+    "gamma": "How much a layer of self-attention counts, 0 at the start; named after its maps' height in px.",
     "similarity": "Distance between the judge's features of an image and of its reconstruction.",
 }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # what a browser may load for the page
@@ -264,7 +265,7 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
                 drawn.append((colour_of(results, name), _mean(each), True))
         if drawn:
             alt = f"{term} over training, {', '.join(weights)}"
-            about = f"<p>{escape(TERMS.get(term, ''))}</p>"
+            about = f"<p>{escape(TERMS.get(term.partition(' ')[0], ''))}</p>"
             caption = f"<figcaption><b>{escape(term)}</b> <i>{escape(' · '.join(weights))}</i>{about}</figcaption>"
             figures.append(f"<figure>{caption}{curves(drawn, last, alt, unit)}</figure>")
     legend = "".join(f'<span><span class="chip {colour_of(results, n)}"></span>{escape(n)}</span>' for n in logs)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from amalgan import drawing, modalities, report
+from amalgan import drawing, modalities, recipes, report
 from amalgan.comparison import summary
+from amalgan.data import Spec
 from amalgan.errors import UsageError
+from amalgan.modalities import pictures
 from amalgan.verdict import verdict
 
 VOID = {"meta", "img", "br", "path", "circle", "rect"}
@@ -163,6 +165,36 @@ def test_points_are_drawn_as_points(tmp_path: Path) -> None:
     assert not [tag for tag, _ in tags if tag == "img"]
     assert "dots r0" in page and "dots real" in page
     assert "neighbours" not in [a["id"] for tag, a in tags if tag == "section"]
+
+
+def test_attention_is_shown_where_there_is_some(tmp_path: Path) -> None:
+    """Made by the model, kept, and read again: a figure for each layer, the one who makes before the one who judges."""
+    fake_results(tmp_path, names=("sagan", "vae"), seeds=1, shape=(1, 16, 16))
+    torch.manual_seed(0)
+    told = recipes.plan("sagan", Spec("images", (1, 16, 16), ("a", "b")), {"width": 8, "condition": "labels"}).model
+    kept = tmp_path / "runs" / "sagan-0" / "judged" / "exhibits.safetensors"
+    looks = {name: pictures._stored(x) for name, x in pictures.looks(told.eval()).items()}
+    assert all(x.amax((2, 3)).eq(255).all() for name, x in looks.items() if name.startswith("looks "))
+    save_file(load_file(kept) | looks, kept)
+    page = report.write(tmp_path).read_text()
+    tags = parsed(page).tags
+    assert [a["id"] for tag, a in tags if tag == "section"][2:4] == ["reconstructions", "attention"]
+    figures = [a["alt"] for tag, a in tags if tag == "img" and "marked pixels" in (a["alt"] or "")]
+    assert ["decoder" in (alt or "") for alt in figures] == [True, False]
+    assert pictures.looks(recipes.plan("vae", Spec("images", (1, 16, 16)), {"width": 4}).model) == {}
+
+
+def test_a_glance_is_bright_where_it_goes_and_marked_where_it_comes_from() -> None:
+    x = torch.full((1, 1, 16, 16), 100, dtype=torch.uint8)
+    maps = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    maps[0, 0, 3, 0] = 255
+    drawn = drawing.glances(x, [(2, 12)], maps)
+    assert drawn.size == (194, 96)  # two tiles of 6 px a pixel and a gap
+    ink = tuple(bytes.fromhex(drawing.INKS[0][1:]))
+    at = [drawn.getpixel((left + 6 * 12 + 3, 6 * 2 + 3))[:3] for left in (0, 98)]
+    assert at == [ink, ink]  # the mark, on both
+    assert drawn.getpixel((98 + 5, 90))[:3] == ink and drawn.getpixel((98 + 50, 90))[:3] == (30, 30, 30)
+    assert drawn.getpixel((50, 90))[:3] == (100, 100, 100)
 
 
 def test_large_pictures_are_thinned_until_the_page_fits(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
     interpolations (rows, columns, ...)     straight lines between codes, or arcs between noises
     nearest, nearest_training               samples that come closest to a training item, and that
     real_by_label, by_label (rows, classes, ...)   real items and samples of each class
+    looked, looked_from (P, 2)              samples, and pixels (row, column) of theirs
+    looks NAME (n, P, H', W')               where a layer of attention looks from there, over the most it looks anywhere
 
 uint8 images, or float points.
 """
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from amalgan import files
 from amalgan.data import show
-from amalgan.drawing import colour_of, embedded, figure, grid, scatter
+from amalgan.drawing import colour_of, embedded, figure, glances, grid, scatter
 from amalgan.metrics.evaluate import Reference
 from amalgan.metrics.memorisation import distances_to
 from amalgan.modalities.core import Page
@@ -31,6 +33,8 @@ from amalgan.modalities.core import Page
 SHOWN, POINTS = 64, 2500  # samples in a picture
 PAIRS, LINES, STOPS = 10, 4, 9  # reconstructions and neighbours; interpolations and their steps
 LABELS, BY_LABEL = 20, 6  # classes that are shown, and items of each
+# Of an image, as shares of its sides: from where attention looks
+PLACES = {"the middle": (0.5, 0.5), "above it": (0.25, 0.5), "below it": (0.75, 0.5), "a corner": (0.1, 0.1)}
 SEARCHED = 500  # samples among which the nearest to the training data are looked for
 LEVELS = ((36, 10, 4), (25, 8, 3), (16, 6, 2), (9, 5, 1), (4, 3, 1))  # samples, pairs, interpolations of a page
 
@@ -84,7 +88,19 @@ def exhibits(model: Any, against: Reference, seed: int = 0) -> dict[str, Tensor]
             made = model.sample(len(c), seed, c=c)
             found["by_label"] = made.view(BY_LABEL, count, *made.shape[1:])
             found["real_by_label"] = by_class(against.real, against.real_c, count)
+        found |= looks(model, seed)
     return {name: _stored(x) for name, x in found.items()}
+
+
+@torch.no_grad()
+def looks(model: Any, seed: int = 0) -> dict[str, Tensor]:
+    """Samples, and where the attention of those who make and judge them looks; {} of networks without any."""
+    z = model.prior("standard").sample(LINES, seed).to(next(model.parameters()).device)
+    told = model.given(model.labels(LINES, seed).to(z.device)) if hasattr(model, "asked") else model
+    pixels = [tuple(int(share * side) for share, side in zip(at, model.spec.shape[1:])) for at in PLACES.values()]
+    maps = told.attention(z, pixels)
+    seen = {f"looks {name}": some / some.amax((2, 3), keepdim=True) for name, some in maps.items()}
+    return {"looked": told.decode(z), "looked_from": torch.tensor(pixels)} | seen if seen else {}
 
 
 def by_class(x: Tensor, c: Tensor, classes: int) -> Tensor:
@@ -138,6 +154,7 @@ def sections(page: Page) -> list[tuple[str, str, str]]:
     if results["data"]["modality"] != "points":
         told += [
             ("labels", "By label", _by_label(results, shown)),
+            ("attention", "Attention", _attention(results, shown, lines)),
             ("interpolations", "Between two images", _interpolations(results, shown, lines)),
             ("neighbours", "Nearest training images", _neighbours(results, shown, pairs)),
         ]
@@ -190,6 +207,25 @@ def _by_label(results: dict[str, Any], shown: dict[str, dict[str, Tensor]]) -> s
         "it vary as the real one does?</p>"
     )
     return f'{lead}<div class="figures broad">{"".join(figures)}</div>'
+
+
+def _attention(results: dict[str, Any], shown: dict[str, dict[str, Tensor]], lines: int) -> str:
+    figures = []
+    for name, pictures in shown.items():
+        for key, maps in sorted(pictures.items()):
+            layer = key.removeprefix("looks ")
+            if layer != key:
+                pixels = [(int(row), int(column)) for row, column in pictures["looked_from"]]
+                drawn = glances(pictures["looked"][:lines], pixels, maps[:lines])
+                player = layer.partition(".")[0]
+                where = f"{player}, over {maps.shape[2]} × {maps.shape[3]} px"
+                alt = f"{name}: samples with {len(pixels)} marked pixels, and where the {player} looks from each"
+                figures.append(figure(name, colour_of(results, name), embedded(drawn, alt), where))
+    lead = (
+        f'<p class="lead">Samples, and beside each where attention looks from the marked pixels: {", ".join(PLACES)}. Full '
+        "colour is where it looks most. How much that counts is the layer's gamma, under Training: near 0 it does not.</p>"
+    )
+    return f'{lead}<div class="figures broad">{"".join(figures)}</div>' if figures else ""
 
 
 def _drawer(results: dict[str, Any], real: Tensor, count: int) -> Callable[[Tensor, str, str], str]:

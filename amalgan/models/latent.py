@@ -8,7 +8,7 @@ An autoencoder has no discriminator, a GAN no encoder, a VAE-GAN has all three; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from amalgan.models.core import Model
 from amalgan.models.likelihoods import Likelihood
 from amalgan.models.posteriors import Family, GaussianPosterior, PointPosterior, Posterior
 from amalgan.models.priors import Judged, Mixture, StandardNormal, calibrated
+from amalgan.networks.attention import watching
 from amalgan.networks.together import judges_alone
 from amalgan.noise import Noise, generator, key
 
@@ -161,6 +162,20 @@ class LatentModel(Model):
         line = (1 - share) * start + share * end
         length = (1 - share) * start.norm() + share * end.norm()
         return self.decode(line * length / line.norm(dim=1, keepdim=True).clamp(min=1e-8))
+
+    @torch.no_grad()
+    def attention(self, z: Tensor, pixels: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """Where self-attention looks from P pixels (row, column) of the images E[x|z], z (B, d), as they are made and judged.
+
+        Names of layers -> maps (B, P, H', W'), of which each sums to 1; {} where no network has such layers. What has been
+        told labels (`given`) is asked alike.
+        """
+        height, width = self.spec.shape[1:]
+        with watching(self, [((row + 0.5) / height, (column + 0.5) / width) for row, column in pixels]) as maps:
+            x = self.decode(z)
+            if self.discriminator is not None and self.sides[0] == "x" and judges_alone(self.discriminator):
+                self.discriminator(x)
+        return maps
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z) in nats, constants included, (B,)."""

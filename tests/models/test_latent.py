@@ -139,3 +139,24 @@ def test_a_decoder_of_images_starts_from_the_level_of_the_data(recipe: str, like
     torch.nn.init.zeros_(plain.pixels.weight)
     expected = levels.clamp(0.01, 0.99)[None, :, None, None].expand(2, 3, 8, 8)
     assert torch.allclose(model.decode(torch.randn(2, 4)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"attention": "released"}, {"attention_at": 16}, {"condition": "labels"}])
+def test_attention_is_shown_for_any_pixel(arguments: dict[str, Any]) -> None:
+    """As made and as judged, from each pixel for itself."""
+    made = model("sagan", Spec("images", (3, 16, 16), ("a", "b")), **arguments).eval()
+    told = made.given(torch.tensor([0, 1])) if "condition" in arguments else made
+    z = torch.randn(2, 3)
+    maps = told.attention(z, [(0, 0), (15, 7)])
+    assert [name.partition(".")[0] for name in maps] == ["decoder", "discriminator"]
+    side = 16 if "attention_at" in arguments else 4 if "attention" in arguments else 8
+    for looks in maps.values():
+        assert looks.shape == (2, 2, side, side)
+        assert torch.allclose(looks.sum((2, 3)), torch.ones(2, 2), atol=1e-5)
+        assert not torch.equal(looks[:, 0], looks[:, 1])
+    (alone, _) = told.attention(z, [(15, 7)]).values()
+    assert torch.equal(alone[:, 0], next(iter(maps.values()))[:, 1])
+
+
+def test_without_attention_there_is_nothing_to_show() -> None:
+    assert model("vaegan", SPECS["colour"]).attention(torch.randn(2, 3), [(0, 0)]) == {}

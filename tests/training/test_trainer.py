@@ -237,6 +237,8 @@ def test_the_averaged_model_is_lent_and_given_back() -> None:
         held = model.state_dict()
         assert all(torch.equal(held[name], value) for name, value in made.average.items())
         assert any(not torch.equal(held[name], before[name]) for name in made.average)
+        assert not model.training  # where a network looks around in training, each example is made alone here
+    assert made.model.training
     assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
     kept = trainer()
     for _ in range(4):
