@@ -29,7 +29,7 @@ def pyramid(shape: tuple[int, ...], coarsest: int) -> list[tuple[int, int]]:
         raise UsageError(
             f"networks for images of {height}x{width} px",
             f"sides must be {SMALLEST} to {LARGEST} px",
-            "write --size 32 (any multiple of 4 from 8 to 64), so that the images are resized",
+            "write --size 32 (any multiple of 4 from 8 to 64), so that the images are resized; sagan and r3gan take up to 128",
         )
     sides = [(height, width)]
     while max(sides[-1]) > coarsest and min(sides[-1]) > 1:
