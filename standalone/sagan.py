@@ -33,7 +33,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, normalize, relu
+from torch.nn.functional import interpolate, leaky_relu, normalize, relu
 from torch.nn.utils import parametrize
 
 from amalgan.noise import generator, key
@@ -114,17 +114,18 @@ class Up(nn.Module):
 
 
 class Down(nn.Module):
-    """h (B, before, S, S) -> (B, after, S/2, S/2)."""
+    """h (B, before, S, S) -> (B, after, S/2, S/2), or as `pool` says."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, pool: nn.Module | None = None) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList([convolution(before, before, 3, GAIN), convolution(before, after, 3, GAIN)])
         self.shortcut = shortcut(before, after)
+        self.pool = pool or nn.AvgPool2d(2)
 
     def forward(self, h: Tensor) -> Tensor:
         branch = self.convolutions[0](leaky_relu(h, 0.2))
         branch = self.convolutions[1](leaky_relu(branch, 0.2))
-        return self.shortcut(avg_pool2d(h, 2)) + avg_pool2d(branch, 2)
+        return self.shortcut(self.pool(h)) + self.pool(branch)
 
 
 class Blocks(nn.Module):
@@ -170,10 +171,11 @@ class Discriminator(nn.Module):
         finest, *_, coarsest = channels.values()
         self.stem = convolution(shape[0], finest, 3)
         self.blocks = Blocks([Down(*pair) for pair in itertools.pairwise(channels.values())], channels[at], at)
+        self.last = Down(coarsest, coarsest, nn.Identity())  # sees all of the image, which no block before does
         self.verdict = nn.Linear(coarsest, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = leaky_relu(self.blocks(self.stem(2 * x - 1)), 0.2)
+        h = leaky_relu(self.last(self.blocks(self.stem(2 * x - 1))), 0.2)
         return self.verdict(h.sum((2, 3))).squeeze(1)
 
 

@@ -54,13 +54,14 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
+        saved = ctx.saved_tensors  # once: where they are computed again, they are not twice
         if not torch.is_grad_enabled():
             with torch.enable_grad():
-                inputs = [saved.detach().requires_grad_() for saved in ctx.saved_tensors]
+                inputs = [t.detach().requires_grad_() for t in saved]
                 return torch.autograd.grad(_fused(*inputs), inputs, slope)
-        beta = weights(*ctx.saved_tensors[:2])
+        beta = weights(*saved[:2])
         with torch.autocast(slope.device.type, enabled=False):
-            queries, keys, values, slope = (t.to(beta.dtype) for t in (*ctx.saved_tensors, slope))
+            queries, keys, values, slope = (t.to(beta.dtype) for t in (*saved, slope))
             by_beta = slope @ values.mT
             by_score = beta * (by_beta - (beta * by_beta).sum(-1, keepdim=True))
             return by_score @ keys, by_score.mT @ queries, beta.mT @ slope

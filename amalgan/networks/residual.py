@@ -20,7 +20,7 @@ from itertools import count, pairwise
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, linear
+from torch.nn.functional import interpolate, leaky_relu, linear
 from torch.utils.checkpoint import checkpoint
 
 from amalgan.errors import UsageError
@@ -116,18 +116,20 @@ class Up(nn.Module):
 
 
 class Down(nn.Module):
-    """h (B, before, H, W) -> (B, after, H/2, W/2); `gain` is that of the branch's last convolution."""
+    """h (B, before, H, W) -> pooled (B, after, H', W'), by half if nothing is said; `gain` is that of the branch's last
+    convolution."""
 
-    def __init__(self, before: int, after: int, gain: float = 0.0) -> None:
+    def __init__(self, before: int, after: int, gain: float = 0.0, pool: nn.Module | None = None) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList([convolution(before, before, 3, GAIN), convolution(before, after, 3, gain)])
         self.shortcut = shortcut(before, after)
+        self.pool = pool or nn.AvgPool2d(2)
 
     def forward(self, h: Tensor) -> Tensor:
         branch = h
         for layer in self.convolutions:
             branch = layer(leaky_relu(branch, SLOPE))
-        return self.shortcut(avg_pool2d(h, 2)) + avg_pool2d(branch, 2)
+        return self.shortcut(self.pool(h)) + self.pool(branch)
 
 
 def again(block: nn.Module, *inputs: Tensor) -> Tensor:
@@ -214,9 +216,12 @@ class Trunk(nn.Module):
         self.stem = convolution(shape[0], width, 3)
         maps = [(c, height) for c, (height, _) in zip(channels, sides)]
         self.levels = Levels([Down(*pair, gain) for pair in pairwise(channels)], maps, attention, checkpointed)
+        self.last = Down(
+            channels[-1], channels[-1], gain, nn.Identity()
+        )  # sees all of the image, which no block before does
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(self.levels(self.stem(2 * x - 1)), SLOPE)
+        return leaky_relu(self.last(self.levels(self.stem(2 * x - 1))), SLOPE)
 
 
 class Encoder(nn.Module):

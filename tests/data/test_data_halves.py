@@ -132,7 +132,7 @@ def test_verdicts_without_attention_cannot_tell_whether_halves_match(
     judge, x = make((1, HEIGHT, WIDTH), 8), drawn(64)
     with torch.no_grad():
         for parameter in judge.parameters():
-            parameter.normal_(0, 0.2)
+            parameter.normal_(0, 0.3)
         own, exchanged = judge(x)[0], judge(strangers(x))[0]
     gap = (own.sum() - exchanged.sum()).abs() / own.std()
     assert gap < 1e-3 if blind else gap > 0.03

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 
 from amalgan.errors import UsageError
+from amalgan.networks import attention
 from amalgan.networks.attention import SelfAttention
 from amalgan.networks.normalise import spectral
 from amalgan.networks.residual import Attention, Decoder, Discriminator, Down, Encoder, Norm, Up, pyramid, usual
@@ -163,6 +164,16 @@ def test_attention_lets_far_corners_meet() -> None:
         assert bool((one - two)[..., :8, :8].any()) == reached
 
 
+@pytest.mark.parametrize("side", [16, 20, 24, 28, 32])
+def test_the_last_block_sees_all_of_the_image(side: int) -> None:
+    """Without it, corners of an image that is halved to 7 px never meet before they are summed."""
+    trunk = awake(Discriminator((1, side, side), 8)).trunk
+    x = torch.rand(1, 1, side, side, requires_grad=True)
+    made = trunk(x)
+    (slope,) = torch.autograd.grad(made[0, :, made.shape[2] // 2, made.shape[3] // 2].sum(), x)
+    assert slope[0, 0, 0, 0] != 0 and slope[0, 0, -1, -1] != 0
+
+
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_bf16_stays_near_fp32_and_codes_stay_fp32(norm: str) -> None:
     x, z = torch.rand(4, *SHAPE), torch.randn(4, 5)
@@ -188,7 +199,7 @@ def test_spectral_normalisation_reaches_every_layer_and_leaves_what_is_told() ->
         (
             Discriminator(SHAPE, 8, look(8)),
             (x,),
-            1 + 2 * 2 + 2 + 4 + 1,
+            1 + 3 * 2 + 2 + 4 + 1,
         ),  # stem, branches, shortcuts, attention, verdict
         (Decoder(SHAPE, 5, 8, look(8), "batch", 2), (z, e), 1 + 2 * 2 + 2 + 4 + 1),
     ):
@@ -221,6 +232,20 @@ def discriminator(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def normalised(checkpointed: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return spectral(Discriminator(SHAPE, 4, look(8), checkpointed)), (torch.rand(4, *SHAPE),)
+
+
+def test_computed_again_where_attention_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of it may be asked for once: slopes, and slopes of slopes."""
+    monkeypatch.setattr(attention, "WRITTEN_OUT", 0)
+
+    def penalty(network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+        of = [p for p in network.parameters() if p.dim() > 1]
+        plain = torch.autograd.grad(value(network(*inputs)), of)
+        (slope,) = torch.autograd.grad(value(network(*inputs)), inputs, create_graph=True)
+        found = torch.autograd.grad(slope.square().sum(), of, allow_unused=True)
+        return [*plain, slope, *(f for f in found if f is not None)]
+
+    assert equal(both(discriminator, penalty))
 
 
 MADE = pytest.mark.parametrize("make", [decoder, encoder, discriminator, normalised])
