@@ -30,6 +30,7 @@ VARIANTS = {
     "vaegan": ("vaegan", {}),
     "learned": ("vaegan", {"form": "learned", "gate": True, "game": "minimax"}),
     "two-stage": ("vaegan", {"form": "two-stage", "game": "least-squares"}),
+    "sagan": ("sagan", {"augment": "adaptive", "checkpointed": True}),
     "mle": ("mle", {}),
     "cloning": ("cloning", {}),
     "gail": ("gail", {"episodes": 2, "epochs": 1, "parts": 2, "cloned": 0.3, "critic_steps": 2}),
@@ -40,7 +41,7 @@ VARIANTS = {
     "rgan": ("rgan", {"critic_steps": 2}),
     "timegan": ("timegan", {"embedding": 0.2, "supervision": 0.2}),
 }
-SOURCES = {"text": "oracle:V=20,T=5", "series": "sines:T=6,D=2,K=2,N=60"}
+SOURCES = {"sagan": "halves", "text": "oracle:V=20,T=5", "series": "sines:T=6,D=2,K=2,N=60"}
 
 
 def stop_at(step: int) -> Any:
@@ -74,7 +75,7 @@ def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: P
     recipe, arguments = VARIANTS[variant]
     settings = {k: v for k, v in {**SMALL, **arguments}.items() if k in recipes.parameters(recipe)}
     kind = recipes.modality(recipe)
-    data = SOURCES.get(kind.names[0], kind.bundled)
+    data = SOURCES.get(recipe) or SOURCES.get(kind.names[0], kind.bundled)
     whole = amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "whole", **settings)
     with pytest.raises(runs.Interrupted) as stopped:
         amalgan.train(recipe, data, steps=STEPS, out=tmp_path / "parts", watcher=stop_at(stop), **settings)
