@@ -211,7 +211,7 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
         for shape, small in (((1, 8, 8), {}), ((3, 16, 16), SMALL))
     ),
     ("aae", (1, 8, 8), {"lam": 0.7, "r1": 0.3, "lazy": 3, "variance": 0.1}),
-    ("bigan", (1, 8, 8), {"r1": 0.3, "r2": 0.0, "lazy": 3}),
+    ("bigan", (1, 8, 8), {"r1": 0.5, "r2": 0.5, "lazy": 4}),
     ("infogan", (1, 8, 8), {"codes": 5, "information": 0.7, "latent": 5}),
     ("cvaegan", (1, 8, 8), {"beta": 0.3, "lam": 0.7, "matching": 3.0, "hidden": 0.5, "r1": 0.0, "r2": 0.0}),
     ("mle", (5,), {}),
