@@ -117,7 +117,7 @@ class Labelled(NamedTuple):
 
 
 class Images(Modality):
-    """Images of 8 to 64 px, and points; see `amalgan.data`, `amalgan.metrics.evaluate` and `pictures` beside this file."""
+    """Images of 8 to 128 px, and points; see `amalgan.data`, `amalgan.metrics.evaluate` and `pictures` beside this file."""
 
     names = ("images", "points")
     examples = "images"
@@ -189,7 +189,7 @@ class Images(Modality):
         """Whatever `amalgan.data.open` takes.
 
         Arguments:
-            size: side that images are resized to, 8 to 64 px (from the data)
+            size: side that images are resized to, 8 to 128 px (from the data, at most 64)
             channels: grey or colour (from the data)
             strict: stop at the first unreadable file instead of skipping it
             limit: use at most so many examples in each part
