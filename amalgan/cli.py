@@ -121,6 +121,7 @@ def build() -> Parser:
         epilog="""examples:
   amalgan compare --data digits                        which of VAE, GAN and VAE-GAN suits my images?
   amalgan train vaegan --data photos/ --minutes 30     train one; Ctrl-C saves, resume goes on
+  amalgan tune vaegan --data photos/ --trials 40       better settings than its defaults, on validation data
   amalgan evaluate runs/vaegan-photos-seed0            how good is it really, with floors and ceilings
   amalgan sample runs/vaegan-photos-seed0 -n 64 --out samples.png""",
     )
@@ -324,11 +325,11 @@ def _tune_recipe(named: Any, name: str) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each trial (10000)")
     parser.add_argument("--minutes", type=float, metavar="M", help="or the wall minutes of one with the defaults")
     parser.add_argument("--search", default="", metavar="SPACE",
-                        help="lam=0.01:10:log,latent=8|16|32: ranges (evenly, or by the logarithm), or values; a name alone "
-                             f"for its usual range, around its default ({','.join(searched)})")  # fmt: skip
+                        help="lam=0.01:10:log,latent=8|16|32: ranges (evenly, or by the logarithm), or values; a name "
+                             f"alone for its usual range, around its default ({','.join(searched)})")  # fmt: skip
     parser.add_argument("--for", dest="question", metavar="QUESTION",
-                        help=f"{', '.join(modality.asked)}{', or both' * (len(modality.asked) > 1)}: what the model is wanted for "
-                             "(all that it can)")  # fmt: skip
+                        help=f"{', '.join(modality.asked)}{', or both' * (len(modality.asked) > 1)}: what the model is "
+                             "wanted for (all that it can)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all trials, and of what is drawn (0)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N",
                         help="fresh ones, on which defaults and best are trained again (3)")  # fmt: skip
@@ -591,13 +592,13 @@ def _tune(a: argparse.Namespace) -> Any:
 
 
 def _searched(prepared: Any, silent: bool) -> dict[str, Any]:
-    """What would be tried: the defaults as they would be trained, what is searched, and how long all of it would take."""
+    """What would be tried: the defaults as they would be trained, what is searched, and how long all of it takes."""
     described, seconds = _described(prepared.first, silent), prepared.pace.seconds_left
     space = {name: str(held) for name, held in prepared.space.items()}
     says = [
         "searched: " + ", ".join(f"{name} {held}" for name, held in space.items()),
-        f"{prepared.trials} trials of {prepared.first.steps:,} steps, {prepared.lanes} at a time, and {2 * prepared.seeds} "
-        f"runs at the end: about {seconds / 60:.1f} minutes; in {prepared.folder}",
+        f"{prepared.trials} trials of {prepared.first.steps:,} steps, {prepared.lanes} at a time, and "
+        f"{2 * prepared.seeds} runs at the end: about {seconds / 60:.1f} minutes; in {prepared.folder}",
     ]
     if not silent:
         print(*says, sep="\n")

@@ -28,11 +28,12 @@ from amalgan.doctor.findings import FAILS
 from amalgan.errors import AmalganError, UsageError
 from amalgan.training.trainer import Diverged
 
+GRACE = 0.25  # of its steps are a run's own, whatever a doctor finds: slow beginnings look like collapse
 POLL = 0.2  # seconds between two looks at processes
 
 
 class Progress(Protocol):
-    """Who wants to know how far many runs are: share done in [0, 1], seconds left, what is being done; lines that stay."""
+    """Who wants to know how far many runs are: share done in [0, 1], seconds left, what is done; lines that stay."""
 
     def update(self, share: float, seconds_left: float, doing: str = "") -> None: ...
 
@@ -191,8 +192,8 @@ def train_one(folder: Path, data: Any = None, watcher: runs.Watcher | None = Non
     """
 
     def watch(tick: runs.Tick) -> None:
-        grave = next((finding for finding in tick.findings if stops and finding.severity == FAILS), None)
-        if grave is not None:
+        grave = next((finding for finding in tick.findings if finding.severity == FAILS), None)
+        if stops and grave is not None and tick.step >= GRACE * tick.steps:
             found = f"{grave.name} at step {tick.step} of {tick.steps}: {grave.sentence}"
             raise Ill(f"training {folder}", found, f"amalgan doctor {folder}")
         if watcher is not None:

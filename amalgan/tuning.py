@@ -1,4 +1,4 @@
-"""Which settings of a recipe suit these data? Trials on the validation split, then the best against the defaults, afresh.
+"""Which settings of a recipe suit these data? Trials on the validation split, then the best against the defaults.
 
     OUT/study.db        the study: what is searched, what judges, settings and numbers of every trial (Optuna, SQLite)
         trials/000/     a run folder for each trial, judged; 000 has the defaults
@@ -7,12 +7,12 @@
 
 Trials share one seed, so that they differ by their settings alone, and are drawn by a tree-structured Parzen estimator
 (Bergstra et al. 2011) that learns from those before: l(x) a density of good settings x, g(x) of the others, the next is
-where l / g is largest. Where there are two questions to a model, the settings have to answer both: a trial is *beaten* by one
-that is better by every number, and of those that are not, the one is chosen whose places, summed over the numbers, are
-the least.
+where l / g is largest. Where there are two questions to a model, the settings have to answer both: a trial is *beaten*
+by one that is better by every number, and of those that are not, the one is chosen whose places, summed over the
+numbers, are the least.
 
 The test split is never read. The best of many trials is flattered by its seed; that is why it is trained again.
-Whatever is finished is not done again, and as many processes as like may work on one folder: each claims the trials it does.
+Whatever is finished is not done again, and as many processes as like may work on one folder: each claims its trials.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Prepared:
     # Optuna's side
 
     def _study(self, against: Any) -> Study:
-        """The study in the folder; made, whole or not at all, where there is none: of several processes by the fastest."""
+        """The study in the folder; where there is none it is made, whole or not at all, by the fastest process."""
         path = self.folder / "study.db"
         if not path.is_file():
             with self.pace.doing_it("judging an untrained model"):
@@ -232,7 +232,7 @@ class Prepared:
         return study
 
     def _metrics(self, against: Any) -> list[dict[str, str]]:
-        """What judges: the first metric of each question. Which there are, a model says before it has learned anything."""
+        """What judges: the first metric of each question. Which there are, an untrained model tells already."""
         rows = self.modality.evaluate(self.first.plan.model.eval(), self.first.data, against)
         found, asked = {row.metric for row in rows}, self.plan["question"]
         questions = self.modality.questions(tuple(found))
@@ -364,10 +364,10 @@ class Prepared:
                 jobs.append(Job(prepared, called=called, claim=held))
                 jobs[-1].check(folder)
         plan = {"budget": {"unit": "steps", "amount": self.plan["steps"]}, "steps": {}}
+        lanes, data = min(self.lanes, len(jobs)), self.first.data
+        last = comparison.Prepared(folder, data, jobs, lanes, plan, lambda: against, self.command, self.pace)
         try:
-            return comparison.Prepared(
-                folder, self.first.data, jobs, min(self.lanes, len(jobs)), plan, lambda: against, self.command, self.pace
-            ).go().record  # fmt: skip
+            return last.go().record
         finally:
             os.close(held)
 

@@ -210,7 +210,7 @@ def test_what_a_person_sees(tuned: Any) -> None:
     found.print(console)
     text = console.export_text()
     for word in ("defaults", "pixel_mse ↓", "doctor", "* chosen", "tuned", "floor", found.record["headline"],
-                 "amalgan train vaegan", "amalgan evaluate", "test split, which was not read", "report.html"):  # fmt: skip
+                 "amalgan train vaegan", "amalgan evaluate", "which was not read", "report.html"):  # fmt: skip
         assert word in text
 
 
@@ -394,7 +394,7 @@ def launched(out: Path, *words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_a_kill(tmp_path: Path) -> None:
-    words = ["--jobs=1", "--steps=1500"]
+    words = ["--jobs=1", "--steps=700", "--search=lr=0.0004:0.002:log", "--trials=3"]
     process = launched(tmp_path, *words)
     for _ in range(1200):
         if list(tmp_path.glob("trials/001/log.jsonl")):
@@ -407,7 +407,7 @@ def test_the_same_command_goes_on_after_a_kill(tmp_path: Path) -> None:
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     record = tuning.Tuning(tmp_path).record
-    assert [trial["outcome"] for trial in record["trials"]] == ["done"] * 4
+    assert [trial["outcome"] for trial in record["trials"]] == ["done"] * 3
     assert runs.load(tmp_path / "trials" / "001").arguments == drawn
 
 

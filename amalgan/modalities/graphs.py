@@ -57,7 +57,7 @@ class Reference:
 
     Arguments:
         pairs, labels: (n, 2) and (n,) that are judged.
-        held_out: (H, 2) edges that are kept from training: all of them, or where settings are chosen those of validation.
+        held_out: (H, 2) edges that are kept from training: all, or where settings are chosen those of validation.
         heuristics: metric -> name -> value of scores that need no learning.
     """
 
