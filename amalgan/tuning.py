@@ -196,7 +196,7 @@ class Prepared:
         finally:
             for number in list(self.claims):
                 self._let_go(number)
-        found = [self._found(trial) for trial in study.get_trials(deepcopy=False)[: self.trials]]
+        found = [self._found(trial, against) for trial in study.get_trials(deepcopy=False)[: self.trials]]
         left = any(trial["outcome"] == "at work" for trial in found)
         chosen, again = choose(found, self.plan["metrics"]), None
         if chosen is not None and chosen["number"] and self.seeds and not left:
@@ -327,8 +327,10 @@ class Prepared:
 
     # What came out
 
-    def _found(self, trial: Any) -> dict[str, Any]:
+    def _found(self, trial: Any, against: Any) -> dict[str, Any]:
         """A trial as a row of the results, from its run folder."""
+        from optuna.trial import TrialState
+
         folder = self.folder / "trials" / f"{trial.number:03d}"
         row: dict[str, Any] = {"number": trial.number, "settings": {}, "outcome": "at work", "reason": "", "values": {},
                                "doctor": [], "steps": 0, "seconds": 0.0, "folder": f"trials/{folder.name}"}  # fmt: skip
@@ -337,7 +339,8 @@ class Prepared:
         run = runs.Run(folder, self.first.data)
         failed, log = folder / "failed.json", run.log()
         reason = files.read_json(failed, f"trial {trial.number}")["reason"] if failed.is_file() else ""
-        values = self._values(exhibits.read_rows(run) or [])
+        # judged again if what is kept was measured on anything else since, as by a report on the test split
+        values = self._values(exhibits.judge(run, against) if trial.state == TrialState.COMPLETE else [])
         ill = [finding.name for finding in run.diagnose().findings if finding.severity != COSTS]
         last = log[-1] if log else {"step": 0, "seconds": 0.0}
         return row | {

@@ -243,6 +243,16 @@ def test_the_same_call_does_nothing_again_and_a_larger_one_adds(
     ]
 
 
+def test_numbers_of_another_split_do_not_count(tuned: Any, digits: data_room.Data) -> None:
+    """As a report on the run of a trial would leave them."""
+    out, found, _ = tuned
+    kept = out / "trials" / "001" / "judged" / "rows.json"
+    held = json.loads(kept.read_text())
+    rows = [row | {"value": 0.0} for row in held["rows"]]
+    files.write_json(kept, {"key": held["key"].replace("validation", "test"), "rows": rows})
+    assert again(digits, out)["trials"][1]["values"] == found.record["trials"][1]["values"]
+
+
 def test_a_study_of_something_else_in_the_same_folder_is_refused(tuned: Any, digits: data_room.Data) -> None:
     for change in ({"steps": 4}, {"lam": 1.0}, {"search": "lr"}, {"seed": 1}, {"question": "sampling"}, {"n": 30}):
         with pytest.raises(UsageError, match="choose another --out"):
