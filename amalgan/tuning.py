@@ -698,7 +698,9 @@ def printed(record: dict[str, Any]) -> Table:
         made.add_column(
             f"{metric['metric']} {'↓' if metric['better'] == 'lower' else '↑'}", justify="right", no_wrap=True
         )
-    made.add_column("doctor")
+    ill = any(trial["doctor"] or trial["outcome"] != "done" for trial in record["trials"])
+    if ill:
+        made.add_column("doctor")
     order = sorted(record["trials"], key=lambda trial: (trial.get("place", float("inf")), trial["number"]))
     for trial in order:
         done, chosen = trial["outcome"] == "done", trial["number"] == record["chosen"]
@@ -710,7 +712,8 @@ def printed(record: dict[str, Any]) -> Table:
             doctor = f"stopped at step {trial['steps']:,}: {doctor}"
         cells = [_short(trial["settings"].get(setting, "")) for setting in settings]
         style = "bold" if chosen else "" if done else "dim"
-        made.add_row(f"{name}{' *' if chosen else ' +' if level else ''}", *cells, *values, doctor, style=style)
+        name += " *" if chosen else " +" if level else ""
+        made.add_row(name, *cells, *values, *[doctor] * ill, style=style)
     two = "; + no other is better by both numbers" if len(metrics) > 1 else ""
-    made.caption = f"{record['steps']:,} steps each, judged on {record['judged']['split']} items; * chosen{two}"
+    made.caption = f"{record['steps']:,} steps each, judged on {record['judged']['split']} items; * chosen{two}{'' if ill else '; no doctor found anything'}"
     return made
