@@ -437,6 +437,8 @@ class Prepared:
             headline = f"Tuning helped: on {on} the chosen settings beat the defaults beyond the noise."
         elif beats(evidence, "defaults", "tuned", judged):
             headline = f"Tuning misled: on {on} the defaults beat the chosen settings. Keep the defaults."
+        elif len(again["seeds"]) < 2:
+            headline = f"{on[0].upper() + on[1:]} cannot tell merit from luck: give the same command with --seeds 3."
         else:
             headline = f"No clear difference: on {on} it does not exceed the noise. Keep the defaults."
         answers = [j["sentence"] for j in again["verdict"]["judgements"] if j["question"] in asked]
