@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 
@@ -309,14 +309,20 @@ def child(folder: str, parent: str, stops: str = "") -> int:
 
 
 def _check(job: Job, process: subprocess.Popen[bytes]) -> None:
-    said = (job.folder / "stderr.txt").read_text(errors="replace").strip()
-    if process.returncode != 0 or job.left:
-        raise AmalganError(
-            f"training {job.name} in a process of its own",
-            said.splitlines()[-1] if said else f"it ended with code {process.returncode}",
-            f"look into {job.folder / 'stderr.txt'}, or write --jobs 1",
-        )
+    if job.stops and process.returncode == -signal.SIGKILL:  # mostly by a kernel that ran out of memory
+        files.write_json(job.folder / "failed.json", {"reason": "killed from outside, as where memory runs out"})
+    elif process.returncode != 0 or job.left:
+        _blame(job, process.returncode)
     (job.folder / "stderr.txt").unlink(missing_ok=True)
+
+
+def _blame(job: Job, code: int | None) -> NoReturn:
+    said = (job.folder / "stderr.txt").read_text(errors="replace").strip()
+    raise AmalganError(
+        f"training {job.name} in a process of its own",
+        said.splitlines()[-1] if said else f"it ended with code {code}",
+        f"look into {job.folder / 'stderr.txt'}, or write --jobs 1",
+    )
 
 
 def _follow(job: Job, pace: Pace) -> None:

@@ -316,6 +316,24 @@ def test_what_mattered_is_said_of_many_trials() -> None:
 # What goes wrong
 
 
+def test_a_trial_that_is_killed_has_failed_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = jobs._launch
+
+    def doomed(job: jobs.Job) -> subprocess.Popen[bytes]:
+        if not job.name.endswith("trial 1"):
+            return launch(job)
+        (job.folder / "stderr.txt").touch()
+        return subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+
+    monkeypatch.setattr(jobs, "_launch", doomed)
+    options = TINY | {"seeds": 0, "trials": 3}
+    trials = tuning.tune("vae", "digits", jobs=2, out=tmp_path, features=eyes(), **options).record["trials"]
+    assert [trial["outcome"] == "done" for trial in trials] == [True, False, True]
+    assert "killed from outside" in trials[1]["reason"]
+
+
 @pytest.mark.slow
 def test_a_doctor_stops_what_comes_to_nothing(digits: data_room.Data, tmp_path: Path) -> None:
     """Steps a thousand times too large; the defaults, though as ill, are the measure, and go to their end."""
