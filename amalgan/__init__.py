@@ -9,13 +9,14 @@ Rooms: objectives, networks, models, data, training, metrics; recipes and runs j
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AmalganError", "compare", "from_pretrained", "load", "resume", "train"]
+__all__ = ["AmalganError", "compare", "from_pretrained", "load", "resume", "train", "tune"]
 
 if TYPE_CHECKING:
     from amalgan.comparison import compare
     from amalgan.errors import AmalganError
     from amalgan.models.pretrained import from_pretrained
     from amalgan.runs import load, resume, train
+    from amalgan.tuning import tune
 
 _HOMES = {
     "AmalganError": "amalgan.errors",
@@ -24,6 +25,7 @@ _HOMES = {
     "load": "amalgan.runs",
     "resume": "amalgan.runs",
     "train": "amalgan.runs",
+    "tune": "amalgan.tuning",
 }
 
 

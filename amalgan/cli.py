@@ -27,6 +27,10 @@ from amalgan.modalities import Modality
 Verb = Callable[[argparse.Namespace], Any]
 
 ILL = 3  # exit code of doctor where something fails or hurts
+TUNE_FLAGS = (
+    "trials", "search", "question", "seeds", "steps", "minutes", "n", "seed", "out", "jobs", "device", "threads",
+    "precision", "clip",
+)  # fmt: skip
 RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
 COMPARE_FLAGS = (
     "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
@@ -117,6 +121,7 @@ def build() -> Parser:
         epilog="""examples:
   amalgan compare --data digits                        which of VAE, GAN and VAE-GAN suits my images?
   amalgan train vaegan --data photos/ --minutes 30     train one; Ctrl-C saves, resume goes on
+  amalgan tune vaegan --data photos/ --trials 40       better settings than its defaults, on validation data
   amalgan evaluate runs/vaegan-photos-seed0            how good is it really, with floors and ceilings
   amalgan sample runs/vaegan-photos-seed0 -n 64 --out samples.png""",
     )
@@ -125,8 +130,8 @@ def build() -> Parser:
 
     train = _verb(verbs, "train", "train a recipe on data")
     named = train.add_subparsers(metavar="RECIPE", title="recipes", required=True)
-    for name, recipe in recipes.RECIPES.items():
-        _recipe(named, name, recipe)
+    for name in recipes.RECIPES:
+        _train_recipe(named, name)
 
     resume = _verb(
         verbs, "resume", "go on with a stopped run, exactly", _resume, example="amalgan resume runs/vae-digits-seed0"
@@ -238,6 +243,12 @@ def build() -> Parser:
     for function, parameter in known.values():
         _argument(shared, function, parameter, argparse.SUPPRESS)
 
+    tune = _verb(verbs, "tune", "search settings of a recipe on validation data; hold the best against its defaults",
+                 example="amalgan tune vaegan --data photos/ --trials 40 --minutes 2 --out tuning/")  # fmt: skip
+    named = tune.add_subparsers(metavar="RECIPE", title="recipes", required=True)
+    for name in recipes.RECIPES:
+        _tune_recipe(named, name)
+
     report = _verb(
         verbs, "report", "write a run or a comparison as one HTML page", _report, example="amalgan report RUN"
     )
@@ -263,41 +274,88 @@ def _verb(verbs: Any, name: str, says: str, verb: Verb | None = None, example: s
     return parser
 
 
-def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
-    """One recipe as a verb: its signature is its flags, its docstring their help."""
-    head, modality = signatures.summary(recipe), recipes.modality(name)
+def _recipe(named: Any, name: str, verb: Verb, example: str) -> Parser:
+    """One recipe under a verb."""
+    head, modality = signatures.summary(recipes.RECIPES[name]), recipes.modality(name)
     parser: Parser = named.add_parser(
-        name,
-        help=head.splitlines()[0],
-        description=head,
-        epilog=f"example:\n  amalgan train {name} --data {modality.bundled} --steps 2000 --out runs/mine",
+        name, help=head.splitlines()[0], description=head, epilog=f"example:\n  {example}"
     )
-    parser.set_defaults(verb=_train, parser=parser, recipe=name)
+    parser.set_defaults(verb=verb, parser=parser, recipe=name)
     parser.add_argument("--data", *modality.also, required=True, metavar="DATA", help=modality.source)
-    parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
-    parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
+    return parser
+
+
+def _machine(parser: Parser, threads: str) -> None:
+    """Flags of every verb that trains one recipe."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the processor (all; 1 for points and tiny images)")
+    parser.add_argument("--threads", type=int, metavar="N", help=f"of the processor{threads}")
     parser.add_argument("--precision", default="auto", help="auto, bf16, fp32 (auto)")
     parser.add_argument("--clip", type=float, metavar="NORM", help="largest norm of a network's gradient (none)")
     parser.add_argument("--dry-run", action="store_true", help="show the resolved settings and the time it would take")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def _train_recipe(named: Any, name: str) -> None:
+    """One recipe under train: its signature is its flags, its docstring their help."""
+    modality = recipes.modality(name)
+    example = f"amalgan train {name} --data {modality.bundled} --steps 2000 --out runs/mine"
+    parser = _recipe(named, name, _train, example)
+    parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
+    _machine(parser, " (all; 1 for points and tiny images)")
     _keeping(parser)
     _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open)
-    own = parser.add_argument_group(f"arguments of {name}")
-    _flags(own, recipe)
+    _flags(parser.add_argument_group(f"arguments of {name}"), recipes.RECIPES[name])
 
 
-def _flags(group: Any, function: Callable[..., Any]) -> None:
-    """The keyword arguments of a function as flags, its docstring as their help."""
+def _tune_recipe(named: Any, name: str) -> None:
+    """One recipe under tune: what is searched, and its arguments, which are not searched where they are written."""
+    modality, parameters = recipes.modality(name), recipes.parameters(name)
+    searched = [argument for argument in recipes.SEARCH if argument in parameters and parameters[argument].default]
+    example = f"""amalgan tune {name} --data {modality.bundled} --trials 40 --steps 1000
+  amalgan tune {name} --data {modality.bundled} --search {searched[0]} --trials 10 --dry-run
+  the same command goes on with a study that was stopped, and shares it with other processes that give it, too"""
+    parser = _recipe(named, name, _tune, example)
+    parser.add_argument(
+        "--trials", type=int, default=40, metavar="N", help="settings to try, in all; the defaults first (40)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of each trial (10000)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="or the wall minutes of one with the defaults")
+    parser.add_argument("--search", default="", metavar="SPACE",
+                        help="lam=0.01:10:log,latent=8|16|32: ranges (evenly, or by the logarithm), or values; a name "
+                             f"alone for its usual range, around its default ({','.join(searched)})")  # fmt: skip
+    parser.add_argument("--for", dest="question", metavar="QUESTION",
+                        help=f"{', '.join(modality.asked)}{', or both' * (len(modality.asked) > 1)}: what the model is "
+                             "wanted for (all that it can)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of all trials, and of what is drawn (0)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N",
+                        help="fresh ones, on which defaults and best are trained again (3)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("tuning"), metavar="DIR",
+                        help="study, run folders, results; one that is there is gone on with (tuning)")  # fmt: skip
+    parser.add_argument("-n", type=int, default=5000, metavar="N",
+                        help="real and generated examples of the validation split to judge with (5000)")  # fmt: skip
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
+    _machine(parser, ", for each run (the cores shared out)")
+    _flags(parser.add_argument_group(f"how {modality.examples} are judged"), modality.reference, written=True)
+    _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open, written=True)
+    _flags(parser.add_argument_group(f"arguments of {name}, which are not searched where they are written"),
+           recipes.RECIPES[name], written=True)  # fmt: skip
+
+
+def _flags(group: Any, function: Callable[..., Any], written: bool = False) -> None:
+    """The keyword arguments of a function as flags, its docstring as their help.
+
+    Arguments:
+        written: only those that are written come out of the parser.
+    """
     meanings = signatures.meanings(function)
     for parameter in signatures.parameters(function).values():
         says = meanings[parameter.name].replace("%", "%%").removesuffix(".")
         shown = "" if parameter.default is None or parameter.default is False else f" ({parameter.default})"
-        _argument(group, function, parameter, parameter.default, says + shown)
+        _argument(group, function, parameter, argparse.SUPPRESS if written else parameter.default, says + shown)
 
 
 def _modality_flags(parser: Parser, method: str) -> None:
@@ -508,6 +566,44 @@ def _compare(a: argparse.Namespace) -> Any:
     if not a.json:
         result.print()
     return result.record
+
+
+def _tune(a: argparse.Namespace) -> Any:
+    from amalgan.progress import Progress
+    from amalgan.training import distributed
+    from amalgan.tuning import Tuning, prepare
+
+    distributed.apart()  # torchrun's processes do trials of their own
+    modality = recipes.modality(a.recipe)
+    given = _given(a) | _written(a, modality, "reference")
+    with Progress(f"tuning {a.recipe} on {a.data}") as progress:
+        asked = {name: getattr(a, name) for name in TUNE_FLAGS}
+        options = _written(a, modality, "open")
+        prepared = prepare(a.recipe, a.data, **asked, data_options=options, progress=progress, **given)
+        answer = _searched(prepared, a.json or not a.dry_run)
+        if a.dry_run:
+            return answer
+        for note in (*prepared.first.data.notes, *answer["says"]):
+            progress.note(note)
+        result: Tuning = prepared.go()
+    if not a.json:
+        result.print()
+    return result.record
+
+
+def _searched(prepared: Any, silent: bool) -> dict[str, Any]:
+    """What would be tried: the defaults as they would be trained, what is searched, and how long all of it takes."""
+    described, seconds = _described(prepared.first, silent), prepared.pace.seconds_left
+    space = {name: str(held) for name, held in prepared.space.items()}
+    says = [
+        "searched: " + ", ".join(f"{name} {held}" for name, held in space.items()),
+        f"{prepared.trials} trials of {prepared.first.steps:,} steps, {prepared.lanes} at a time, and "
+        f"{2 * prepared.seeds} runs at the end: about {seconds / 60:.1f} minutes; in {prepared.folder}",
+    ]
+    if not silent:
+        print(*says, sep="\n")
+    return {"defaults": described, "search": space, "trials": prepared.trials, "side_by_side": prepared.lanes,
+            "out": prepared.folder, "estimate_seconds": seconds, "says": says}  # fmt: skip
 
 
 def _planned(prepared: Any, silent: bool) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
@@ -29,7 +28,8 @@ import torch
 from amalgan import __version__, exhibits, files, modalities, recipes, report, runs
 from amalgan.data import Data
 from amalgan.errors import UsageError
-from amalgan.jobs import Job, Pace, Progress, is_left, job_of, one_after_another, parts, side_by_side
+from amalgan.jobs import Job, Pace, Progress, cores, is_left, job_of, origin, parts, trained
+from amalgan.jobs import lanes as lanes_of
 from amalgan.modalities import Modality
 from amalgan.signatures import parameters
 from amalgan.verdict import Scores, clearly_best, interval, number, table, told, verdict
@@ -153,12 +153,7 @@ class Prepared:
         try:
             with self.pace.doing_it("learning to see"):
                 against = self.reference()
-            trained = (
-                one_after_another(self.jobs, self.pace)
-                if self.lanes == 1
-                else side_by_side(self.jobs, self.lanes, self.pace)
-            )
-            for job in trained:
+            for job in trained(self.jobs, self.lanes, self.pace):
                 self.pace.left(f"training {job.name}", 0.0)
                 with self.pace.doing_it(f"judging {job.name}"):
                     job.judge(against)
@@ -213,16 +208,16 @@ def prepare(
     settings = alike(names, arguments)
     budget = _budget(steps, examples, minutes, same)
     opened = data if isinstance(data, Data) else modality.open(data, **(data_options or {}))
-    origin = _origin(data, data_options)
-    lanes = _lanes(jobs, device, origin, len(names) * len(numbers))
+    source = origin(data, data_options)
+    lanes = lanes_of(jobs, device, source, len(names) * len(numbers))
     if lanes > 1 and threads is None:
-        threads = max(1, _cores() // lanes)
+        threads = max(1, cores() // lanes)
     expected = parts(
         names, numbers, {name: _steps(budget, settings[name]) for name in names}, minutes or 0, opened, n, folder
     )
     pace = Pace(progress, expected, lanes)
     prepared, plan = _prepare(
-        names, settings, opened, origin, budget, folder, numbers, pace,
+        names, settings, opened, source, budget, folder, numbers, pace,
         device=device, threads=threads, precision=precision, clip=clip,
     )  # fmt: skip
     work = [job_of(prepared[name], folder, seed) for seed in numbers for name in names]
@@ -251,7 +246,7 @@ def single(folder: str | Path, n: int = 5000, data: Any = None) -> dict[str, Any
     job = Job(runs.Prepared(run.folder, run.record, run.data))
     job.judge(against)
     budget = {"unit": "steps", "amount": run.steps}
-    results = collect(run.data, [job], against, budget, _train_command(run), run.folder, 1)
+    results = collect(run.data, [job], against, budget, train_command(run), run.folder, 1)
     files.write_json(run.folder / "results.json", results)
     return results
 
@@ -277,7 +272,7 @@ def _prepare(
     names: Sequence[str],
     settings: dict[str, dict[str, Any]],
     opened: Data,
-    origin: dict[str, Any],
+    source: dict[str, Any],
     budget: dict[str, Any],
     folder: Path,
     seeds: Sequence[int],
@@ -299,7 +294,7 @@ def _prepare(
             given = {"minutes": budget["amount"]} if steps is None else {"steps": steps}
             left = any(is_left(folder / "runs" / f"{name}-{seed}") for seed in seeds)
             prepared[name] = runs.prepare(name, opened, seed=seeds[0], timed=left, **given, **options, **settings[name])
-            prepared[name].record["data"] |= origin
+            prepared[name].record["data"] |= source
     if budget.get("same") == "examples":  # the slowest recipe sets the steps, or those that are there already
         common = min(plan["steps"].values(), default=min(p.steps for p in prepared.values()))
         for p in prepared.values():
@@ -356,46 +351,30 @@ def _steps(budget: dict[str, Any], arguments: dict[str, Any]) -> int | None:
     return int(budget["amount"]) if budget["unit"] == "steps" else None
 
 
-def _origin(source: Any, data_options: dict[str, Any] | None) -> dict[str, Any]:
-    """Where the data came from, so that a run of the comparison can open it again."""
-    found = str(Path(source).resolve()) if isinstance(source, str | Path) and Path(source).exists() else source
-    return {"source": found if isinstance(found, str) else None, "options": data_options or {}}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _lanes(jobs: int | None, device: str, origin: dict[str, Any], count: int) -> int:
-    """Runs side by side. Another process can only open data that a name or path leads to."""
-    if jobs is not None and jobs < 1:
-        raise UsageError("a comparison", f"--jobs {jobs}", "write --jobs 1 or more")
-    alone = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    lanes = jobs or (1 if alone else _cores())
-    return 1 if origin["source"] is None else min(lanes, count)
-
-
 def command(data: Any, names: Sequence[str], seeds: int | Sequence[int], budget: dict[str, Any], **others: Any) -> str:
     """The command line that does it again; what cannot be written on one is left for a person to fill in."""
     source = str(data) if isinstance(data, str | Path) else "DATA"
     count = seeds if isinstance(seeds, int) else len(seeds)
     words = ["amalgan", "compare", "--data", source, "--recipes", ",".join(names), "--seeds", str(count)]
     words += [f"--{budget['unit']}", f"{budget['amount']}"]
-    return shlex.join(words + _flags(others))
+    return shlex.join(words + flags(others))
 
 
-def _train_command(run: runs.Run) -> str:
+def train_command(run: runs.Run) -> str:
+    """The command line that trains such a run again."""
     source = run.record["data"]["source"] or "DATA"
     words = ["amalgan", "train", run.recipe, "--data", source, "--steps", str(run.steps), "--seed", str(run.seed)]
     default = {name: p.default for name, p in recipes.parameters(run.recipe).items()}
     given = {name: value for name, value in run.arguments.items() if value != default[name]}
-    return shlex.join(words + _flags(run.record["data"]["options"] | given))
+    given |= {"precision": run.record["precision"]} if run.record["precision"] != "auto" else {}
+    return shlex.join(words + flags(run.record["data"]["options"] | given | {"clip": run.record["clip"]}))
 
 
-def _flags(arguments: dict[str, Any]) -> list[str]:
+def flags(arguments: dict[str, Any]) -> list[str]:
+    """Keyword arguments as words of a command line."""
     words = []
     for name, value in arguments.items():
-        flag = "--" + name.replace("_", "-")
+        flag = ("--" if len(name) > 1 else "-") + name.replace("_", "-")
         words += [] if value is None or value is False else [flag] if value is True else [flag, str(value)]
     return words
 

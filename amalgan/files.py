@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -84,6 +85,49 @@ def write_bytes(path: Path, content: bytes) -> None:
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def placed(path: Path) -> Iterator[Path]:
+    """A temporary name to write, which becomes `path` unless some other process was faster: then theirs stays.
+
+    Raises:
+        AmalganError: the disk is full or refuses.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.uname().nodename}-{os.getpid()}-{path.name}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            sync(temporary)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def claim(path: Path) -> int | None:
+    """Hold a file for as long as this process lives, and those that it hands the descriptor to; `os.close` lets go.
+
+    Nothing has to be tidied up after a kill: the system lets go, on other machines' file systems, too, where their
+    locks work.
+
+    Returns:
+        A descriptor, or None where another process holds the file.
+
+    Raises:
+        AmalganError: the disk is full or refuses.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return None
+    return held
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The runs of a comparison: trained here or side by side, each in a process of its own; and how long that still takes.
+"""Many runs: trained here or side by side, each in a process of its own; and how long that still takes.
 
 A process is told a run folder and nothing else: it reads recipe.json, opens the data that is named there, and writes
 what `amalgan.train` writes. Its progress is read from log.jsonl. When its parent is gone, it saves and stops.
@@ -14,33 +14,52 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from statistics import fmean
+from typing import Any, NoReturn, Protocol
 
 import torch
 
 from amalgan import exhibits, files, modalities, runs
 from amalgan.data import Data
+from amalgan.doctor.findings import FAILS
 from amalgan.errors import AmalganError, UsageError
 from amalgan.training.trainer import Diverged
 
+GRACE = 0.25  # of its steps are a run's own, whatever a doctor finds: slow beginnings look like collapse
 POLL = 0.2  # seconds between two looks at processes
 
 
 class Progress(Protocol):
-    """Who wants to know how far a comparison is: share done in [0, 1], seconds left, and what it is doing."""
+    """Who wants to know how far many runs are: share done in [0, 1], seconds left, what is done; lines that stay."""
 
     def update(self, share: float, seconds_left: float, doing: str = "") -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Ill(AmalganError):
+    """A run was stopped because a doctor finds that nothing useful will come out of it."""
 
 
 @dataclass
 class Job:
-    """One recipe on one seed: trained, judged, or failed. `outcome` is "done" or "failed" once that is known."""
+    """One run: trained, judged, or failed. `outcome` is "done" or "failed" once that is known.
+
+    Arguments:
+        called: what it is called in tables; by default as its recipe. Runs that are called alike take as long.
+        which: of those called alike; by default its seed.
+        stops: whether it fails where it need not go on, as in `train_one`.
+        claim: a file held for it (`files.claim`), which a process of its own holds on to.
+    """
 
     prepared: runs.Prepared
+    called: str = ""
+    which: str = ""
+    stops: bool = False
+    claim: int | None = None
     outcome: str | None = None
     reason: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +67,7 @@ class Job:
 
     @property
     def recipe(self) -> str:
-        return str(self.prepared.record["recipe"])
+        return self.called or str(self.prepared.record["recipe"])
 
     @property
     def seed(self) -> int:
@@ -60,7 +79,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.recipe}, seed {self.seed}"
+        return f"{self.recipe}, {self.which or f'seed {self.seed}'}"
 
     @property
     def left(self) -> bool:
@@ -98,7 +117,7 @@ class Job:
     def judge(self, against: Any) -> None:
         """Measure the finished run; one that diverged, or whose samples are not finite, has failed."""
         if (self.folder / "failed.json").is_file():
-            self._failed(str(files.read_json(self.folder / "failed.json", self.name)["reason"]))
+            self.failed(str(files.read_json(self.folder / "failed.json", self.name)["reason"]))
             return
         run = runs.Run(self.folder, self.prepared.data)
         try:
@@ -107,7 +126,7 @@ class Job:
         except UsageError:
             raise
         except AmalganError as error:
-            self._failed(error.found)
+            self.failed(error.found)
         last = run.log()[-1]
         cost = self.folder / "cost.json"
         networks = run.model.networks
@@ -120,7 +139,8 @@ class Job:
             "parameters": {name: sum(p.numel() for p in parameters) for name, parameters in networks.items()},
         }
 
-    def _failed(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
+        """It has no numbers, for this reason."""
         self.outcome, self.reason, self.rows = "failed", reason, []
 
 
@@ -134,61 +154,116 @@ def is_left(folder: Path) -> bool:
     return not (folder / "model" / "config.json").is_file() and not (folder / "failed.json").is_file()
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def origin(source: Any, data_options: dict[str, Any] | None) -> dict[str, Any]:
+    """Where data came from, so that a run in another process can open it again."""
+    found = str(Path(source).resolve()) if isinstance(source, str | Path) and Path(source).exists() else source
+    return {"source": found if isinstance(found, str) else None, "options": data_options or {}}
+
+
+def lanes(jobs: int | None, device: str, origin: dict[str, Any], count: int) -> int:
+    """Runs side by side. Another process can only open data that a name or path leads to.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError("runs side by side", f"--jobs {jobs}", "write --jobs 1 or more")
+    alone = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return 1 if origin["source"] is None else min(jobs or (1 if alone else cores()), count)
+
+
 # Training
 
 
-def train_one(folder: Path, data: Any = None, watcher: runs.Watcher | None = None) -> None:
-    """Train the run of a folder to its end; a divergence is kept, and not tried again: it would come out the same.
+def train_one(folder: Path, data: Any = None, watcher: runs.Watcher | None = None, stops: bool = False) -> None:
+    """Train the run of a folder to its end; a failure is kept, and not tried again: it would come out the same.
+
+    Arguments:
+        stops: whether it fails where a doctor finds that nothing useful will come out, or its recipe refuses settings
+            that go together ill; a search meets many such, and goes on.
 
     Raises:
         Interrupted: stopped; the run was saved.
     """
+
+    def watch(tick: runs.Tick) -> None:
+        grave = next((finding for finding in tick.findings if finding.severity == FAILS), None)
+        if stops and grave is not None and tick.step >= GRACE * tick.steps:
+            found = f"{grave.name} at step {tick.step} of {tick.steps}: {grave.sentence}"
+            raise Ill(f"training {folder}", found, f"amalgan doctor {folder}")
+        if watcher is not None:
+            watcher(tick)
+
     run = runs.Run(folder, data)
     measured = _reset_memory(run.record["device"])
     try:
-        runs.Prepared(run.folder, run.record, run.data).go(watcher=watcher)
-    except Diverged as error:
+        runs.Prepared(run.folder, run.record, run.data).go(watcher=watch)
+    except (Diverged, Ill) as error:
         files.write_json(folder / "failed.json", {"reason": error.found})
+        return
+    except UsageError as error:
+        if not stops:
+            raise
+        files.write_json(folder / "failed.json", {"reason": f"{error.asked}: {error.found}"})
         return
     peak = _peak_memory(run.record["device"]) if measured else None
     files.write_json(folder / "cost.json", {"peak_memory_bytes": peak})
 
 
-def one_after_another(jobs: Sequence[Job], pace: Pace) -> Iterator[Job]:
+def trained(jobs: Iterable[Job], lanes: int, pace: Pace) -> Generator[Job, None, None]:
+    """Train what is left of the jobs, each taken when there is room for it; yields every job when it can be judged.
+
+    Raises:
+        AmalganError: a process ended without a model, with what it said.
+    """
+    return one_after_another(jobs, pace) if lanes == 1 else side_by_side(jobs, lanes, pace)
+
+
+def one_after_another(jobs: Iterable[Job], pace: Pace) -> Generator[Job, None, None]:
     """Train what is left of the jobs in this process; yields every job when it can be judged."""
     for job in jobs:
         if job.left:
             part = f"training {job.name}"
             with pace.doing_it(part):
                 job.prepare()
-                train_one(job.folder, job.prepared.data, partial(_tell, pace, part))
+                train_one(job.folder, job.prepared.data, _teller(pace, part), job.stops)
         yield job
 
 
-def _tell(pace: Pace, part: str, tick: runs.Tick) -> None:
-    pace.left(part, tick.seconds_left)
+def _teller(pace: Pace, part: str) -> runs.Watcher:
+    return lambda tick: pace.left(part, tick.seconds_left)
 
 
-def side_by_side(jobs: Sequence[Job], lanes: int, pace: Pace) -> Iterator[Job]:
+def side_by_side(jobs: Iterable[Job], lanes: int, pace: Pace) -> Generator[Job, None, None]:
     """Train what is left of the jobs in `lanes` processes; yields every job when it can be judged.
 
     Raises:
         AmalganError: a process ended without a model, with what it said.
     """
-    waiting = [job for job in jobs if job.left]
+    waiting, more = iter(jobs), True
     running: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
-    yield from (job for job in jobs if not job.left)
     try:
-        while waiting or running:
-            while waiting and len(running) < lanes:
-                job = waiting.pop(0)
+        while more or running:
+            while more and len(running) < lanes:
+                job = next(waiting, None)
+                if job is None:
+                    more = False
+                    break
+                if not job.left:
+                    yield job
+                    continue
                 pace.begin(f"training {job.name}")
                 job.prepare()
                 running[job.name] = (job, _launch(job))
             ended = [(job, process) for job, process in running.values() if process.poll() is not None]
             for job, _ in ended:
                 del running[job.name]
-            if not ended:
+            if running and not ended:
                 for job, _ in running.values():
                     _follow(job, pace)
                 time.sleep(POLL)
@@ -212,12 +287,13 @@ def _launch(job: Job) -> subprocess.Popen[bytes]:
     # a session of its own: Ctrl-C reaches the parent alone, which asks each process once
     with open(job.folder / "stderr.txt", "wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-c", code, str(job.folder.resolve()), str(os.getpid())],
+            [sys.executable, "-c", code, str(job.folder.resolve()), str(os.getpid()), "stops" * job.stops],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+            pass_fds=() if job.claim is None else (job.claim,),
         )  # fmt: skip
 
 
-def child(folder: str, parent: str) -> int:
+def child(folder: str, parent: str, stops: str = "") -> int:
     """What a process of `side_by_side` does; its exit code."""
 
     def watch(_: runs.Tick) -> None:
@@ -225,7 +301,7 @@ def child(folder: str, parent: str) -> int:
             os.kill(os.getpid(), signal.SIGINT)
 
     try:
-        train_one(Path(folder), watcher=watch)
+        train_one(Path(folder), watcher=watch, stops=bool(stops))
     except AmalganError as error:
         print(error.found, file=sys.stderr)
         return error.exit_code
@@ -233,14 +309,20 @@ def child(folder: str, parent: str) -> int:
 
 
 def _check(job: Job, process: subprocess.Popen[bytes]) -> None:
-    said = (job.folder / "stderr.txt").read_text(errors="replace").strip()
-    if process.returncode != 0 or job.left:
-        raise AmalganError(
-            f"training {job.name} in a process of its own",
-            said.splitlines()[-1] if said else f"it ended with code {process.returncode}",
-            f"look into {job.folder / 'stderr.txt'}, or write --jobs 1",
-        )
+    if job.stops and process.returncode == -signal.SIGKILL:  # mostly by a kernel that ran out of memory
+        files.write_json(job.folder / "failed.json", {"reason": "killed from outside, as where memory runs out"})
+    elif process.returncode != 0 or job.left:
+        _blame(job, process.returncode)
     (job.folder / "stderr.txt").unlink(missing_ok=True)
+
+
+def _blame(job: Job, code: int | None) -> NoReturn:
+    said = (job.folder / "stderr.txt").read_text(errors="replace").strip()
+    raise AmalganError(
+        f"training {job.name} in a process of its own",
+        said.splitlines()[-1] if said else f"it ended with code {code}",
+        f"look into {job.folder / 'stderr.txt'}, or write --jobs 1",
+    )
 
 
 def _follow(job: Job, pace: Pace) -> None:
@@ -288,7 +370,7 @@ class Pace:
 
     def __init__(self, progress: Progress | None, parts: dict[str, float] | None = None, lanes: int = 1) -> None:
         self.progress, self.expected, self.lanes = progress, dict(parts or {}), lanes
-        self.doing, self.known = "opening the data", set[str]()
+        self.doing, self.took = "opening the data", dict[str, list[float]]()
         self.starts: dict[str, float] = {}
         self.began = time.perf_counter()
         self.share = 0.0
@@ -305,16 +387,27 @@ class Pace:
         self._tell()
 
     def end(self, part: str) -> None:
-        """A part is done: the same recipe on another seed takes as long; judging one hints at judging the others."""
+        """A part is done: others of its kind take as long, in the mean; judging one hints at judging the others."""
         seconds, kind = time.perf_counter() - self.starts.pop(part), part.split(",")[0]
         self.expected.pop(part, None)
+        self.took.setdefault(kind, []).append(seconds)
         for other in self.expected.keys() - self.starts.keys():
             theirs = other.split(",")[0]
-            hint = theirs.startswith("judging") and kind.startswith("judging") and theirs not in self.known
+            hint = theirs.startswith("judging") and kind.startswith("judging") and theirs not in self.took
             if (theirs == kind or hint) and self.expected[other] > 0.5:  # less than that: it is done already
-                self.expected[other] = seconds
-        self.known.add(kind)
+                self.expected[other] = fmean(self.took[kind])
         self._tell()
+
+    def drop(self, *parts: str) -> None:
+        """Parts that need not be done."""
+        for part in parts:
+            self.expected.pop(part, None)
+        self._tell()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self.progress is not None:
+            self.progress.note(text)
 
     @contextlib.contextmanager
     def doing_it(self, part: str) -> Iterator[None]:

@@ -82,6 +82,7 @@ def test_every_argument_of_a_recipe_is_a_flag_with_its_meaning(recipe: str, caps
         "interpolate",
         "evaluate",
         "compare",
+        "tune",
         "report",
         "results",
         "runs",

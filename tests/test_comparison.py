@@ -245,9 +245,9 @@ def test_mistakes_are_told_before_anything_is_done(change: dict[str, Any], match
 
 def test_the_command_can_be_typed_again() -> None:
     budget = {"unit": "minutes", "amount": 0.2}
-    line = comparison.command("my photos", ("vae", "gan"), 3, budget, size=32, strict=True, clip=None, lam=30.0)
+    line = comparison.command("my photos", ("vae", "gan"), 3, budget, size=32, strict=True, clip=None, lam=30.0, n=40)
     assert line == (
-        "amalgan compare --data 'my photos' --recipes vae,gan --seeds 3 --minutes 0.2 --size 32 --strict --lam 30.0"
+        "amalgan compare --data 'my photos' --recipes vae,gan --seeds 3 --minutes 0.2 --size 32 --strict --lam 30.0 -n 40"
     )
 
 

@@ -144,6 +144,13 @@ def test_it_has_learned_the_clubs_and_says_what_needs_no_learning(
     assert {row["metric"]: row["value"] for row in other}["auc"] != rows["auc"]["value"]
 
 
+def test_where_settings_are_chosen_nothing_is_known_of_test_edges(trained: dict[str, Path]) -> None:
+    data, edges = runs.load(trained["line"]).data, modalities.of("edges")
+    chosen, judged = (edges.reference(data, split, 5000).held_out for split in ("validation", "test"))
+    own = [part.x[part.c == 1] for part in (data.validation, data.test)]
+    assert torch.equal(chosen, own[0]) and torch.equal(judged, torch.cat(own))
+
+
 def test_leakage_counts_walks_to_held_out_edges() -> None:
     """A stand-in that walks where it is told: of 4 walks in a round 2 end at a held-out edge, 1 at a training edge."""
 

@@ -223,7 +223,7 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("sagan", (1, 20, 20), {**SMALL, "attention_at": 5, "width": 16}),
     ("r3gan", (1, 28, 28), {**SMALL, "r1": 0.5, "r2": 0.0, "lazy": 2}),
     ("aae", (1, 8, 8), {"lam": 0.7, "r1": 0.3, "lazy": 3, "variance": 0.1}),
-    ("bigan", (1, 8, 8), {"r1": 0.5, "r2": 0.0, "lazy": 2}),
+    ("bigan", (1, 8, 8), {"r1": 0.5, "r2": 0.5, "lazy": 4}),
     ("infogan", (1, 8, 8), {"codes": 5, "information": 0.7, "latent": 5}),
     ("cvaegan", (1, 8, 8), {"beta": 0.3, "lam": 0.7, "matching": 3.0, "hidden": 0.5, "r1": 0.0, "r2": 0.0}),
     ("mle", (5,), {}),

@@ -258,7 +258,7 @@ class Probe:
         relabelled = self.model.given(c.roll(1, 0)).decode(noise)[differs]
         renewed = self.model.given(c).decode(noise.roll(1, 0))[differs]
         found = {"use": _error(relabelled, fake[differs]) / max(_error(renewed, fake[differs]), 1e-12)}
-        if self.classes is not None:
+        if self.classes is not None and not self.model.has_encoder:  # else a prior fitted class by class will tell them
             _, nearest = _nearest(self.real(fake), self.known)
             found |= {"kept": self._kept(nearest, c), **self.of_labels}
         return found

@@ -148,6 +148,12 @@ class Modality:
         """One or two, given the metrics that there are."""
         raise NotImplementedError
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of all questions that may be asked of some model: with every metric there is, or with none."""
+        every = (*self.questions(tuple(self.metrics)), *self.questions(()))
+        return tuple(dict.fromkeys(question.name for question in every))
+
     def reference(self, data: Data, split: str, n: int) -> Any:
         """The real side of a judgement; has `split` and `n`. Further keyword arguments are flags of the command line."""
         raise NotImplementedError

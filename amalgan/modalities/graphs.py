@@ -57,7 +57,7 @@ class Reference:
 
     Arguments:
         pairs, labels: (n, 2) and (n,) that are judged.
-        held_out: (H, 2) all edges that are kept from training.
+        held_out: (H, 2) edges that are kept from training: all, or where settings are chosen those of validation.
         heuristics: metric -> name -> value of scores that need no learning.
     """
 
@@ -202,7 +202,9 @@ class Edges(Modality):
         graph = graph_of(data.spec)
         made = {name: scores(score(graph, pairs), labels) for name, score in judge.HEURISTICS.items()}
         heuristics = {metric: {name: found[metric] for name, found in made.items()} for metric in LINKING}
-        kept = [part.batch(torch.arange(len(part))) for part in (data.validation, data.test)]
+        # settings that are chosen on validation edges know nothing of test edges
+        parts = (data.validation, data.test) if split == "test" else (held,)
+        kept = [part.batch(torch.arange(len(part))) for part in parts]
         held_out = torch.cat([x[c == 1] for x, c in kept])
         return Reference(split, len(edges), pairs, labels, held_out, heuristics)
 

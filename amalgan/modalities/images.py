@@ -189,7 +189,7 @@ class Images(Modality):
         """Whatever `amalgan.data.open` takes.
 
         Arguments:
-            size: side that images are resized to, 8 to 64 px, 16 to 128 for sagan and r3gan (from the data, up to 64)
+            size: side that images are resized to, 8 to 128 px (from the data, at most 64)
             channels: grey or colour (from the data)
             strict: stop at the first unreadable file instead of skipping it
             limit: use at most so many examples in each part

@@ -1,4 +1,4 @@
-"""Networks for images of 8 to 64 px a side, grey or colour.
+"""Networks for images of 8 to 128 px a side, grey or colour.
 
 Convolutions at the coarser of the two sides of every doubling, and none over many channels at full size: most of a
 small network's time goes there. No normalisation layers: nothing depends on the rest of the batch.
@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, leaky_relu, pad, pixel_shuffle
 from amalgan.errors import UsageError
 from amalgan.networks.conditions import Modulation
 
-SMALLEST, LARGEST = 8, 64
+SMALLEST, LARGEST = 8, 128
 SLOPE = 0.2  # of the leaky units, as in DCGAN
 
 
@@ -22,14 +22,14 @@ def pyramid(shape: tuple[int, ...], coarsest: int) -> list[tuple[int, int]]:
     """Sides from fine to coarse, halved until at most `coarsest` (or one is 1): for 7, 28 px -> 28, 14, 7.
 
     Raises:
-        UsageError: a side outside 8..64 px.
+        UsageError: a side outside 8..128 px.
     """
     _, height, width = shape
     if not all(SMALLEST <= side <= LARGEST for side in (height, width)):
         raise UsageError(
             f"networks for images of {height}x{width} px",
             f"sides must be {SMALLEST} to {LARGEST} px",
-            "write --size 32 (any multiple of 4 from 8 to 64), so that the images are resized; sagan and r3gan take up to 128",
+            "write --size 32 (any multiple of 4 from 8 to 128), so that the images are resized",
         )
     sides = [(height, width)]
     while max(sides[-1]) > coarsest and min(sides[-1]) > 1:
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
     """x (B, C, H, W) -> raw code (B, out): what a posterior reads.
 
     Arguments:
-        shape: (C, H, W), sides 8 to 64 px.
+        shape: (C, H, W), sides 8 to 128 px.
         out: numbers per example, twice the latent size for a Gaussian posterior.
         width: channels of the finest level.
     """
@@ -154,7 +154,7 @@ class Discriminator(nn.Module):
     """x (B, C, H, W) -> logits (B,), high for real, and features (B, F), the trunk's last layer.
 
     Arguments:
-        shape: (C, H, W), sides 8 to 64 px.
+        shape: (C, H, W), sides 8 to 128 px.
         width: channels of the finest level.
     """
 

@@ -138,6 +138,28 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
 }
 
 
+# What tune looks for: arguments by name, each between a recipe's own default divided and multiplied by a factor. Left out:
+# what buys quality with time (width, batch, critic_steps), and what changes the unit that others are measured in (variance).
+SEARCH: dict[str, float] = {
+    "latent": 4,
+    "beta": 10,
+    "lam": 10,
+    "gamma": 10,
+    "information": 10,
+    "matching": 10,
+    "supervised": 10,
+    "moments": 10,
+    "entropy": 10,
+    "r1": 10,
+    "r2": 10,
+    "gradient_penalty": 10,
+    "lr": 4,
+    "policy_lr": 4,
+    "critic_lr": 4,
+    "value_lr": 4,
+}
+
+
 def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
     """The plan of a named recipe, its arguments checked.
 

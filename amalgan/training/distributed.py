@@ -22,6 +22,11 @@ def start() -> None:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+def apart() -> None:
+    """Do not join the others: each of the processes has work of its own, as have those that it starts."""
+    os.environ.pop("WORLD_SIZE", None)
+
+
 def stop() -> None:
     """Leave the other processes."""
     if dist.is_available() and dist.is_initialized():

@@ -15,7 +15,20 @@ from amalgan.networks import images, points, residual, series
 from amalgan.networks.attention import SelfAttention
 
 SIDES = st.integers(8, 64)
-CORNERS = [(8, 8), (9, 9), (15, 17), (28, 28), (31, 33), (32, 32), (63, 63), (64, 64), (8, 64), (64, 9), (13, 40)]
+CORNERS = [
+    (8, 8),
+    (9, 9),
+    (15, 17),
+    (28, 28),
+    (31, 33),
+    (32, 32),
+    (63, 63),
+    (64, 64),
+    (8, 64),
+    (64, 9),
+    (13, 40),
+    (128, 128),
+]
 RESIDUAL = [(16, 16), (20, 20), (28, 28), (32, 32), (56, 56), (64, 64), (128, 128), (16, 64), (96, 20)]
 
 
@@ -137,7 +150,7 @@ def test_pyramid_and_widths_by_hand() -> None:
     assert images.widths(8, 4) == [8, 16, 32, 32]
 
 
-@pytest.mark.parametrize("height, width", [(7, 28), (28, 65), (1, 1), (128, 128)])
+@pytest.mark.parametrize("height, width", [(7, 28), (28, 129), (1, 1), (256, 256)])
 def test_other_sizes_are_refused_with_the_flag_to_write(height: int, width: int) -> None:
     with pytest.raises(UsageError, match="--size"):
         images.Encoder((1, height, width), 4)
