@@ -34,7 +34,7 @@ class Unit(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("v", torch.randn(weight[0].numel(), device=weight.device))
+        self.register_buffer("v", torch.randn_like(weight[0].flatten(), requires_grad=False))
         for _ in range(STEPS):
             self._follow(weight.flatten(1))
 

@@ -1,0 +1,143 @@
+"""Does attention help? The same networks with as many weights, but for what a layer of attention may look at.
+
+    long-range    two halves that must match (`amalgan.data.halves`): grey, 16 x 64 px
+    cifar         colour, 32 x 32 px
+
+`SAGAN` and `R3GAN` name recipes; in a row `attention` layers look at all pixels of their maps, in a row `local` each pixel
+at itself alone, through the same four convolutions. Steps, batch, seeds and first weights are the same. Agreement is the
+share of matching halves among well-formed images; guessing would match 1 of 16.
+
+    python -m benchmarks.attention                      # both tables, seeds 0 to 2; stopped, it goes on where it was
+    python -m benchmarks.attention --seeds 100          # to choose settings by: nothing is written but the runs
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amalgan.metrics.intervals import seed_interval
+from amalgan.networks.attention import SelfAttention
+from amalgan.results import Row, show, write
+from benchmarks import jobs
+from benchmarks.machine import data_folder, processor
+
+DATA = {"long-range": "halves", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
+STEPS = {"long-range": 3000, "cifar": 3000}
+SEEDS, N = [0, 1, 2], 5000
+METRICS = {
+    "long-range": ("agreement", "formed", "frechet", "recall", "coverage"),
+    "cifar": ("frechet", "kernel", "recall", "coverage"),
+}
+NARROW = {"width": 16, "attention": "released"}
+ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "sagan-attention": ("sagan", NARROW, True),
+    "sagan-local": ("sagan", NARROW, False),
+    "r3gan-attention": ("r3gan", NARROW, True),
+    "r3gan-local": ("r3gan", NARROW, False),
+}
+
+
+class Local(SelfAttention):
+    """y = x + gamma v(s h(x)), s = sigmoid(<f(x), g(x)>): as attention of pixels that look at themselves alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = torch.sigmoid((self.f(x) * self.g(x)).sum(1, keepdim=True))
+        return x + self.gamma * self.v(s * self.h(x))
+
+
+@cache
+def opened(table: str) -> Any:
+    from amalgan import data
+
+    return data.open("halves" if table == "long-range" else str(data_folder() / DATA[table]))
+
+
+@cache
+def judged(table: str, split: str) -> Any:
+    from amalgan.metrics.evaluate import reference
+
+    return reference(opened(table), split, N)
+
+
+def job(table: str, row: str, seed: int) -> jobs.Job:
+    recipe, arguments, far = ROWS[row]
+    return {"table": table, "recipe": recipe, "arguments": arguments, "far": far, "seed": seed, "steps": STEPS[table]}
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Train and judge, on validation data where the seed is one that settings are chosen by."""
+    import time
+
+    from amalgan import recipes
+    from amalgan.metrics.evaluate import evaluate
+    from amalgan.noise import key
+    from amalgan.training import Trainer
+
+    data = opened(job["table"])
+    against = judged(job["table"], "test" if job["seed"] in SEEDS else "validation")
+    torch.manual_seed(key(job["seed"], "weights"))
+    plan = recipes.plan(job["recipe"], data.spec, job["arguments"])
+    for module in plan.model.modules():
+        if isinstance(module, SelfAttention) and not job["far"]:
+            module.__class__ = Local
+    trainer = Trainer(plan, data.train, job["steps"], job["seed"])
+    start = time.process_time()
+    for _ in trainer.run():
+        pass
+    trainer.check()
+    training = time.process_time() - start
+    gammas = {name: value for name, value in trainer.signals.read().items() if name.startswith("gamma")}
+    with trainer.averaged_model() as model:
+        rows = evaluate(model, data, n=N, seed=job["seed"], against=against)
+    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in METRICS[job["table"]]}
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    return {"numbers": {row.metric: row.value for row in rows}, "bounds": bounds, "gammas": gammas,
+            "parameters": parameters, "training_cpu_seconds": round(training, 1)}  # fmt: skip
+
+
+def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
+    """The mean over seeds with its t-interval."""
+    from amalgan.modalities.images import METRICS as KNOWN
+
+    recipe, arguments, far = ROWS[row]
+    settings = " ".join([recipe, *(f"--{name} {value}" for name, value in arguments.items())])
+    where = "looks everywhere" if far else "each pixel looks at itself alone"
+    for metric in METRICS[table]:
+        found = seed_interval([result["numbers"][metric] for result in results])
+        floor, ceiling = results[0]["bounds"][metric]
+        yield Row(
+            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, found.value, found.low, found.high,
+            seeds=len(results), n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.attention {table}",
+            cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
+            device=f"{processor()}, 1 thread a run", date=max(result["date"] for result in results),
+            note=f"{settings}; {where}; {STEPS[table]:,} steps; {results[0]['parameters']:,} weights; "
+            "CPU seconds: training of one run",
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", default=list(DATA))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    wanted = [(table, row, seed) for table in asked.tables for seed in asked.seeds for row in asked.rows]
+    name = "attention" if set(asked.seeds) <= set(SEEDS) else "attention-explored"
+    results = jobs.work(name, [job(*each) for each in wanted], do, asked.processes)
+    if asked.seeds == SEEDS:
+        done: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for (table, row, _), result in zip(wanted, results):
+            done.setdefault((table, row), []).append(result)
+        write("conditional", [made for (table, row), some in done.items() for made in rows(table, row, some)])
+        show("conditional")
+
+
+if __name__ == "__main__":
+    main()
