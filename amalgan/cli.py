@@ -15,7 +15,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -265,7 +265,8 @@ def _verb(verbs: Any, name: str, says: str, verb: Verb | None = None, example: s
 
 def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     """One recipe as a verb: its signature is its flags, its docstring their help."""
-    head, modality = signatures.summary(recipe), recipes.modality(name)
+    head, kinds = signatures.summary(recipe), recipes.takes(name)
+    modality = kinds[0]
     parser: Parser = named.add_parser(
         name,
         help=head.splitlines()[0],
@@ -273,7 +274,8 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
         epilog=f"example:\n  amalgan train {name} --data {modality.bundled} --steps 2000 --out runs/mine",
     )
     parser.set_defaults(verb=_train, parser=parser, recipe=name)
-    parser.add_argument("--data", *modality.also, required=True, metavar="DATA", help=modality.source)
+    source = "; ".join(kind.source for kind in kinds)
+    parser.add_argument("--data", *modality.also, required=True, metavar="DATA", help=source)
     parser.add_argument("--steps", type=int, metavar="N", help="budget in steps (10000)")
     parser.add_argument("--minutes", type=float, metavar="M", help="or in minutes, turned into steps before it starts")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
@@ -286,18 +288,28 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     _keeping(parser)
-    _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open)
+    seen: set[str] = set()
+    for kind in kinds:  # which of them it is, and so which flags it has, is known once the data is at hand
+        _flags(parser.add_argument_group(f"how {kind.examples} are read"), kind.open, seen, suppressed=True)
+        seen |= signatures.parameters(kind.open).keys()
     own = parser.add_argument_group(f"arguments of {name}")
     _flags(own, recipe)
 
 
-def _flags(group: Any, function: Callable[..., Any]) -> None:
-    """The keyword arguments of a function as flags, its docstring as their help."""
+def _flags(
+    group: Any, function: Callable[..., Any], seen: Collection[str] = (), suppressed: bool = False
+) -> None:
+    """The keyword arguments of a function as flags, but for those already seen, its docstring as their help.
+
+    Arguments:
+        suppressed: a flag that is not written leaves no value behind.
+    """
     meanings = signatures.meanings(function)
-    for parameter in signatures.parameters(function).values():
+    for parameter in (p for p in signatures.parameters(function).values() if p.name not in seen):
         says = meanings[parameter.name].replace("%", "%%").removesuffix(".")
         shown = "" if parameter.default is None or parameter.default is False else f" ({parameter.default})"
-        _argument(group, function, parameter, parameter.default, says + shown)
+        default = argparse.SUPPRESS if suppressed else parameter.default
+        _argument(group, function, parameter, default, says + shown)
 
 
 def _modality_flags(parser: Parser, method: str) -> None:
@@ -359,8 +371,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan.progress import Progress
 
     own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
-    options = {name: getattr(a, name) for name in signatures.parameters(recipes.modality(a.recipe).open)}
-    options = {name: value for name, value in options.items() if value not in (None, False)}
+    options = _written(a, recipes.modality(a.recipe, a.data), "open")
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
     recipes.check(a.recipe, own)
     with Progress(f"{a.recipe} on {a.data}") as progress:
@@ -496,7 +507,7 @@ def _compare(a: argparse.Namespace) -> Any:
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
     for name in names:
         recipes.parameters(name)
-    modality = recipes.modality(names[0]) if names else modalities.ALL[0]
+    modality = recipes.modality(names[0], a.data) if names else modalities.ALL[0]
     given = _given(a) | _written(a, modality, "reference")
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}

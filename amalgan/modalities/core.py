@@ -87,6 +87,10 @@ class Modality:
     unranked: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
 
+    def recognises(self, source: Any) -> bool:
+        """Whether a source is plainly of this kind, where recipes take several kinds; a glance, nothing is decoded."""
+        return False
+
     def open(self, source: Any, **flags: Any) -> Data:
         """Files to data; the keyword arguments are flags of the command line."""
         raise NotImplementedError
