@@ -296,9 +296,7 @@ def _recipe(named: Any, name: str, recipe: Callable[..., Any]) -> None:
     _flags(own, recipe)
 
 
-def _flags(
-    group: Any, function: Callable[..., Any], seen: Collection[str] = (), suppressed: bool = False
-) -> None:
+def _flags(group: Any, function: Callable[..., Any], seen: Collection[str] = (), suppressed: bool = False) -> None:
     """The keyword arguments of a function as flags, but for those already seen, its docstring as their help.
 
     Arguments:
@@ -440,7 +438,7 @@ def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
     _able(run.model, "reconstruct")
     x = run.fitting(a.data).test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
-    run.modality.save(both, a.out, columns=8)
+    run.modality.save(run.modality.made(both, run.spec), a.out, columns=8)
     return _wrote(a, f"{len(x)} pairs, each image followed by its reconstruction", a.out)
 
 
@@ -454,7 +452,8 @@ def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     z = model.prior("fitted").sample(2 * a.n, a.seed)
     with torch.no_grad():
         walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
-    modalities.of(model.spec.modality).save(torch.cat(walks), a.out, columns=a.steps)
+    modality = modalities.of(model.spec.modality)
+    modality.save(modality.made(torch.cat(walks), model.spec), a.out, columns=a.steps)
     return _wrote(a, f"{a.n} walks of {a.steps}", a.out)
 
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .core import ANY, TEST, Data, Decoded, Spec, Split, Unreadable, digests, divide
+from .core import ANY, TEST, Data, Decoded, Spec, Split, Streamed, Unreadable, digests, divide
 from .files import Files, open_files
 from .labels import Known, from_table, of_classes, renamed
 from .spectrogram import Spectrogram
@@ -61,7 +61,7 @@ class Clips(Split):
         speaker: (N,) places in the speakers of the spec's details, -1 = unknown, or None.
     """
 
-    def __init__(self, x: Tensor, c: Tensor | None, speaker: Tensor | None) -> None:
+    def __init__(self, x: Tensor | Streamed, c: Tensor | None, speaker: Tensor | None) -> None:
         super().__init__(x, c)
         self.speaker = speaker
 
@@ -164,7 +164,9 @@ def open(
     part = _held_out(held_out, split_by, named, part)
     digest = digests(x.numpy())
     if split_by == "speaker" and not speakers:
-        raise UsageError("parts by speaker", "names that tell no speaker", 'add --label-pattern "{label}_{speaker}_{take}"')
+        raise UsageError(
+            "parts by speaker", "names that tell no speaker", 'add --label-pattern "{label}_{speaker}_{take}"'
+        )
     group = together(named.speakers if split_by == "speaker" else named.takes, digest)
     place = {name: i for i, name in enumerate(speakers)}
     speaker = torch.tensor([-1 if name is None else place[name] for name in named.speakers])
@@ -349,9 +351,7 @@ def trimmed(a: np.ndarray, rate: int, decibels: float) -> np.ndarray:
 # All of them
 
 
-def chosen(
-    files: Files, rate: int | None, seconds: float | None, trim: float, notes: list[str]
-) -> Spectrogram:
+def chosen(files: Files, rate: int | None, seconds: float | None, trim: float, notes: list[str]) -> Spectrogram:
     """The transform that suits the recordings."""
     rates: Counter[int] = Counter()
     lengths = []
@@ -456,7 +456,9 @@ def fitting(pattern: str) -> Callable[[str], dict[str, str] | None]:
     named = [name for name in fields if name]
     if not named or not set(named) <= set(FIELDS) or len(set(named)) < len(named):
         found = f"the fields {', '.join(named)}" if named else "no field in braces"
-        raise UsageError(f"names like {pattern!r}", found, 'write for example "{label}_{speaker}_{take}", each at most once')
+        raise UsageError(
+            f"names like {pattern!r}", found, 'write for example "{label}_{speaker}_{take}", each at most once'
+        )
     parts = FIELD.split(pattern)
     text = "".join(re.escape(p) if i % 2 == 0 else f"(?P<{p}>[^/]+)" if p else "[^/]*" for i, p in enumerate(parts))
     whole, depth = re.compile(text), pattern.count("/") + 1
@@ -478,11 +480,18 @@ def _named(names: Sequence[str], pattern: str | None) -> Named:
     said = [fits(name) or {} for name in names]
     # a take is known by all that a name says of it: take 3 of one speaker is not take 3 of another
     takes = [repr(sorted(one.items())) if "take" in one else name for one, name in zip(said, names)]
-    return Named(*([one.get(field) for one in said] for field in ("label", "speaker")), takes, [one.get("take") for one in said])
+    label, speaker, take = ([one.get(field) for one in said] for field in FIELDS)
+    return Named(label, speaker, takes, take)
 
 
 def _known(
-    named: Named, files: Files, of: Sequence[int], path: Path, table: str | Path | None, pattern: str | None, notes: list[str]
+    named: Named,
+    files: Files,
+    of: Sequence[int],
+    path: Path,
+    table: str | Path | None,
+    pattern: str | None,
+    notes: list[str],
 ) -> tuple[np.ndarray, Known]:
     """The part that folders say, and the labels."""
     names = [files.names[i] for i in of]
@@ -490,7 +499,9 @@ def _known(
     if table is not None:
         known = from_table(Path(table).expanduser(), names, notes)
         if known.numbers:
-            raise UsageError(f"labels from {str(table)!r}", f"numbers: {', '.join(known.numbers)}", "give one column: file,label")
+            raise UsageError(
+                f"labels from {str(table)!r}", f"numbers: {', '.join(known.numbers)}", "give one column: file,label"
+            )
         return part, known
     return part, of_classes(named.labels if pattern else folders, notes)
 
@@ -508,7 +519,11 @@ def _held_out(words: str | None, split_by: SplitBy, named: Named, part: np.ndarr
     if not there.any():
         known = sorted({name for name in said if name is not None})
         found = f"none of that name among {', '.join(known[:10])}" if known else f"names that tell no {split_by}"
-        instead = f"write some of them, as --held-out {known[0]}" if known else 'add --label-pattern "{label}_{speaker}_{take}"'
+        instead = (
+            f"write some of them, as --held-out {known[0]}"
+            if known
+            else 'add --label-pattern "{label}_{speaker}_{take}"'
+        )
         raise UsageError(f"{split_by}s {words} for test", found, instead)
     return np.where(there, TEST, np.where(part == TEST, ANY, part)).astype(np.int8)
 

@@ -135,8 +135,8 @@ class Spectrogram:
         window = self.window.to(s.device)[:, None]
         frames = torch.fft.irfft(s, self.fft, 1) * window
         total, shape = self.samples + self.fft - self.hop, dict(kernel_size=(1, self.fft), stride=(1, self.hop))
-        summed = fold(frames, (1, total), **shape)  # type: ignore[arg-type]
-        weight = fold((window**2).expand(1, -1, self.frames), (1, total), **shape)  # type: ignore[arg-type]
+        summed = fold(frames, (1, total), **shape)
+        weight = fold((window**2).expand(1, -1, self.frames), (1, total), **shape)
         around = (self.fft - self.hop) // 2
         return (summed / weight.clamp(min=1e-3))[:, 0, 0, around : around + self.samples]
 

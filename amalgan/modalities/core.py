@@ -103,6 +103,10 @@ class Modality:
         """n samples, for `save`; further keyword arguments are flags of the command line."""
         return model.sample(n, seed)
 
+    def made(self, x: Tensor, spec: Spec) -> Any:
+        """What a model of data of this spec made, (n, *shape), for `save`."""
+        return x
+
     def save(self, samples: Any, path: Path, columns: int | None = None, prefix: str = "") -> None:
         """Write samples where and as the path says.
 

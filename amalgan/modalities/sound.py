@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import wave
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.images import METRICS as OF_PICTURES
-from amalgan.modalities.images import Images
+from amalgan.modalities.images import Images, Labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ Prior = Literal["fitted", "standard", "judged"]
 SplitBy = Literal["take", "speaker"]
 Long = Literal["cut", "windows"]
 KINDS = ".wav, .npz or .png, or no suffix for a folder of WAVs"
-BY_LABEL = (3, 2, 1, 1, 1)  # clips of each label that a page plays, of the model; less and less until the page fits
+LEVELS = ((3, 4), (2, 2), (1, 1), (1, 0), (0, 0))  # clips of each label, voices: what a page plays until it fits
 
 _OWN = {
     "round_trip_accuracy": Meaning(
@@ -39,14 +39,19 @@ _OWN = {
     "inception_score": Meaning(
         "classes", "higher", "How sure the classifier is of each clip, and how many labels it sees: from 1 to their number."
     ),
+    "changed_label": Meaning(
+        "share", "higher", "Share of real clips that, decoded with another label, are heard as that label."
+    ),
+    "kept_voice": Meaning("share", "higher", "Share of those in which the speaker is still that of the original."),
     "speaker_leakage": Meaning(
         "share", "lower", "Share of clips that a classifier of the training speakers is as sure of as of half of their own."
     ),
 }  # fmt: skip
 _NAMES = (
     "pixel_mse", "distortion", "kl", "elbo", "nll", "active_units", "frechet_reconstruction", "label_accuracy",
-    "round_trip_accuracy", "round_trip_error", "tstr", "class_diversity", "inception_score", "frechet", "kernel",
-    "precision", "recall", "density", "coverage", "modes", "modes_strict", "reverse_kl", "uniqueness", "speaker_leakage",
+    "round_trip_accuracy", "round_trip_error", "tstr", "class_diversity", "inception_score", "changed_label", "kept_voice",
+    "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "reverse_kl", "uniqueness",
+    "speaker_leakage",
     "memorisation", "memorisation_ratio", "memorisation_features",
 )  # fmt: skip
 
@@ -79,6 +84,11 @@ class Sounds(NamedTuple):
         return Spectrogram.from_json(self.spec.details)
 
     @property
+    def columns(self) -> int | None:
+        """So many belong side by side: one of each label, where they come in turn."""
+        return None if self.c is None else Labelled(self.x, self.c, self.spec).columns
+
+    @property
     def clips(self) -> Tensor:
         """(n, samples) in [-1, 1]."""
         return self.transform.inverse(self.x)
@@ -98,13 +108,18 @@ class Sound(Modality):
     metrics = METRICS
     labels: ClassVar[dict[str, str]] = {
         **Images.labels,
-        "pixel_mse": "error of spectrograms",
+        "pixel_mse": "spectrogram error",
         "round_trip_accuracy": "label accuracy of real clips, there and back",
         "round_trip_error": "error of the way there and back",
     }
     groups: ClassVar[dict[str, tuple[str, ...]]] = {
         "Labels": ("label_accuracy", "round_trip_accuracy", "tstr", "class_diversity", "inception_score"),
-        **{title: names for title, names in Images.groups.items() if title in ("Reconstruction and likelihood", "Samples")},
+        "Another label, the same voice": ("changed_label", "kept_voice"),
+        **{
+            title: names
+            for title, names in Images.groups.items()
+            if title in ("Reconstruction and likelihood", "Samples")
+        },
         "Repetition and copying": (*Images.groups["Repetition and copying"], "speaker_leakage"),
         "The way to sound": ("round_trip_error",),
     }
@@ -116,7 +131,7 @@ class Sound(Modality):
     ratios = ("pixel_mse", "frechet")
     unranked = Images.unranked | {"round_trip_accuracy", "round_trip_error", "speaker_leakage"}
     rules = (
-        "Reconstruction is judged by the error of spectrograms. Sampling is judged, where there are labels, by the label "
+        "Reconstruction is judged by the spectrogram error, per value. Sampling is judged, where there are labels, by the label "
         "accuracy and by what samples teach a classifier, else by the Fréchet distance and the coverage.",
         "Samples are judged by what is heard: each is made sound and looked at again, as a recording would be.",
         "The floor is what real clips score in the place of samples, the ceiling what needs no model at all.",
@@ -162,7 +177,7 @@ class Sound(Modality):
         """
         from amalgan.data import sound
 
-        given = {
+        given: dict[str, Any] = {
             "label_pattern": label_pattern, "labels": labels, "classes": classes, "rate": rate, "seconds": seconds,
             "long": long, "trim": trim, "split_by": split_by, "held_out": held_out, "strict": strict, "limit": limit,
         }  # fmt: skip
@@ -187,13 +202,18 @@ class Sound(Modality):
         c = model.asked(label, n, seed)
         return Sounds(model.sample(n, seed, prior, c=c).cpu(), model.spec, c)
 
+    def made(self, x: Tensor, spec: Spec) -> Sounds:
+        """Spectrograms that can be saved as sound."""
+        return Sounds(x.cpu(), spec)
+
     def save(self, samples: Sounds | Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
         """No suffix: a folder of WAVs, named by their labels; .wav one after the other; .npz arrays; .png spectrograms."""
         from amalgan import files
         from amalgan.modalities import pictures
 
         if path.suffix == ".png":
-            pictures.save(samples.x if isinstance(samples, Sounds) else samples, path, columns)
+            x, each = (samples.x, samples.columns) if isinstance(samples, Sounds) else (samples, None)
+            pictures.save(x, path, columns or each)
         elif not isinstance(samples, Sounds) or path.suffix not in ("", ".wav", ".npz"):
             kinds = KINDS if isinstance(samples, Sounds) else ".png"
             raise UsageError(f"clips in {path}", f"the suffix {path.suffix!r}", f"write a name that ends in {kinds}")
@@ -208,12 +228,10 @@ class Sound(Modality):
                 files.write_bytes(path / f"{name}.wav", wav(clip, samples.transform.rate))
 
     def preview(self, model: Any, stem: Path) -> None:
-        """Spectrograms of samples from fixed codes, of each label in turn; at the end there is sound, too."""
+        """Spectrograms of samples from fixed codes, of each label in turn."""
         prior: Prior = "standard" if model.fitted is None else "fitted"
         told = hasattr(model, "asked") and bool(model.spec.classes)
-        count = len(model.spec.classes) * max(1, 40 // len(model.spec.classes)) if told else 36
-        made = self.sample(model, min(count, 100), 0, prior=prior, label="each" if told else None)
-        self.save(made, stem.with_suffix(".png"), len(model.spec.classes) if told else None)
+        self.save(self.sample(model, 40, 0, prior=prior, label="each" if told else None), stem.with_suffix(".png"))
 
     def questions(self, metrics: Sequence[str]) -> tuple[Question, ...]:
         """Reconstruction, where a recipe can, and sampling."""
@@ -253,16 +271,23 @@ class Sound(Modality):
         from amalgan.metrics.sound import voices
         from amalgan.modalities import pictures
 
-        found = pictures.exhibits(model, against.seen, seed) | voices(model, against)
-        held = json.dumps(model.spec.details).encode()
-        return found | {"details": torch.tensor(list(held), dtype=torch.uint8)}
+        found = pictures.exhibits(model, against.seen, seed)
+        found |= {name: (x * 255).round().to(torch.uint8) for name, x in voices(model, against).items()}
+        held = json.dumps({"labels": model.spec.classes, "transform": against.transform.to_json()}).encode()
+        return found | {"told": torch.tensor(list(held), dtype=torch.uint8)}
 
     def sections(self, page: Page) -> list[tuple[str, str, str]]:
-        """What is heard of each label, beside real clips; then pictures, as of images."""
+        """What is heard of each label, beside real clips; then spectrograms, as pictures are shown."""
         from amalgan.modalities import pictures
 
-        told = [("heard", "To be heard", _heard(page)), ("voices", "The same voice, other labels", _voices(page))]
-        return told + [part for part in pictures.sections(page) if part[0] != "samples" or not told[0][2]]
+        heard = [
+            ("heard", "To be heard", _heard(page)),
+            ("voices", "The same voice, another label", _voices(page)),
+            ("between", "From one clip to another, to be heard", _between(page)),
+        ]
+        return heard + [
+            (key, title.replace("image", "spectrogram"), html) for key, title, html in pictures.sections(page)
+        ]
 
 
 # Written
@@ -297,9 +322,82 @@ def played(clip: Tensor, rate: int) -> str:
     return f'<audio controls preload="none" src="data:audio/wav;base64,{held}"></audio>'
 
 
+def _told(kept: dict[str, Tensor]) -> tuple[tuple[str, ...], Spectrogram]:
+    """The labels and the transform of a run's exhibits."""
+    import json
+
+    from amalgan.data.spectrogram import Spectrogram
+
+    held = json.loads(bytes(kept["told"].tolist()))
+    return tuple(held["labels"]), Spectrogram.from_json(held["transform"])
+
+
+def _row_of(x: Tensor, transform: Spectrogram, captions: Sequence[str]) -> str:
+    """Spectrograms uint8 (n, 1, bands, frames) side by side, each to be played."""
+    from amalgan.drawing import embedded, grid
+
+    clips = transform.inverse(x.float() / 255)
+    tiles = [
+        f'<div class="clip">{embedded(grid(one[None], 1), f"spectrogram, {caption}")}{played(clip, transform.rate)}'
+        f"<span>{escape(caption)}</span></div>"
+        for one, clip, caption in zip(x, clips, captions)
+    ]
+    return f'<div class="clips">{"".join(tiles)}</div>'
+
+
 def _heard(page: Page) -> str:
-    return ""
+    """Of each recipe clips of every label, beneath a real one."""
+    from amalgan.drawing import colour_of, figure
+
+    count = LEVELS[min(page.level, len(LEVELS) - 1)][0]
+    able = {name: kept for name, kept in page.shown.items() if "told" in kept}
+    if not able or not count:
+        return ""
+    kept = next(iter(able.values()))
+    labels, transform = _told(kept)
+    if "real_by_label" not in kept:
+        sets = [("Real clips, held out", "real", kept["real"])]
+        sets += [(name, colour_of(page.results, name), kept["samples"]) for name, kept in able.items()]
+        drawn = [figure(name, colour, _row_of(x[: 3 * count], transform, [""] * 3 * count)) for name, colour, x in sets]
+    else:
+        named = [*labels[: kept["real_by_label"].shape[1]]]
+        drawn = [figure("Real clips, held out", "real", _row_of(kept["real_by_label"][0], transform, named))]
+        for name, kept in able.items():
+            if "by_label" in kept:
+                rows = "".join(_row_of(row, transform, named) for row in kept["by_label"][:count])
+                drawn.append(figure(name, colour_of(page.results, name), rows))
+    lead = (
+        f'<p class="lead">Not picked: the first clips of seed {page.seed}, made sound by the same way back as the real ones '
+        "above them. Upright: low tones below, high above; to the right: time. Bright bands that bend are formants; do those "
+        "of a label bend as the real one's do?</p>"
+    )
+    return lead + "".join(drawn)
 
 
 def _voices(page: Page) -> str:
-    return ""
+    """Real clips, and what they become with every label."""
+    from amalgan.drawing import colour_of, figure
+
+    count, drawn = LEVELS[min(page.level, len(LEVELS) - 1)][1], []
+    for name, kept in page.shown.items():
+        if "voices" in kept and count:
+            labels, transform = _told(kept)
+            captions = ["original", *labels[: kept["voices"].shape[1] - 1]]
+            rows = "".join(_row_of(row, transform, captions) for row in kept["voices"][:count])
+            drawn.append(figure(name, colour_of(page.results, name), rows))
+    lead = '<p class="lead">First a real clip, then its code decoded with each label in turn. What stays should be the voice.</p>'
+    return lead + "".join(drawn) if drawn else ""
+
+
+def _between(page: Page) -> str:
+    """The way from one clip to another."""
+    from amalgan.drawing import colour_of, figure
+
+    drawn = []
+    for name, kept in page.shown.items():
+        if "told" in kept and "interpolations" in kept and page.level < 2:
+            _, transform = _told(kept)
+            row = kept["interpolations"][0]
+            captions = ["one", *[""] * (len(row) - 2), "another"]
+            drawn.append(figure(name, colour_of(page.results, name), _row_of(row, transform, captions)))
+    return "".join(drawn)

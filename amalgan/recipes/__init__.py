@@ -164,7 +164,9 @@ def modality(recipe: str, source: Any = None) -> Modality:
     """
     kinds = takes(recipe)
     spec = getattr(source, "spec", None)
-    return next((kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0])
+    return next(
+        (kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0]
+    )
 
 
 def parameters(recipe: str) -> dict[str, inspect.Parameter]:
