@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def open(
     """
     if isinstance(source, Data):
         return source
-    _checked(rate, seconds, limit, trim)
+    _checked(rate, seconds, limit, trim, long, split_by)
     path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
     if path is None or not path.exists():
         raise UsageError("recordings", f"{_missing(path) if path else type(source).__name__}", f"give {SOURCES}")
@@ -221,7 +221,10 @@ def _missing(path: Path) -> str:
     return f"no {str(path)!r}" + (f" (but there is {str(path.parent / close[0])!r})" if close else "")
 
 
-def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: float) -> None:
+def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: float, long: str, split_by: str) -> None:
+    for name, word, words in (("long", long, get_args(Long)), ("split_by", split_by, get_args(SplitBy))):
+        if word not in words:
+            raise UsageError(f"{name}={word!r}", "no such word", f"write {' or '.join(words)}")
     if rate is not None and not 1_000 <= rate <= 192_000:
         raise UsageError(f"rate={rate}", "not 1,000 to 192,000 samples a second", "write for example 16000")
     if seconds is not None and not 0.05 <= seconds <= 60:
