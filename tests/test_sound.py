@@ -17,6 +17,7 @@ from amalgan.data import Spec, sound
 from amalgan.data.spectrogram import Spectrogram
 from amalgan.metrics import features
 from amalgan.metrics import sound as judge
+from amalgan.networks.conditions import embedding
 from amalgan.report import POLICY
 from tests.data.test_data_sound import PATTERN, recordings
 
@@ -125,6 +126,35 @@ def test_another_label_changes_the_decoder_alone() -> None:
     assert not torch.allclose(judge.relabelled(model, x, c, 1 - c), same, atol=1e-5)
 
 
+def test_a_label_may_say_who_speaks(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two conditions: the digit, and the voice; a network is told the sum of a vector for each."""
+    words = [
+        "train",
+        "vae",
+        "--data",
+        str(folder),
+        "--label-pattern",
+        PATTERN,
+        "--condition",
+        "labels",
+        "--with-speaker",
+    ]
+    said([*words, "--out", str(tmp_path / "run"), *SMALL], capsys)
+    run = runs.load(tmp_path / "run")
+    assert run.spec.classes == ("high ann", "high bob", "low ann", "low bob")
+    for label, wanted in (("low bob", {3}), ("high", {0, 1}), ("bob", {1, 3}), ("each", {0, 1, 2, 3})):
+        assert set(run.sample(40, label=label).c.tolist()) == wanted
+    e = embedding(run.spec, 5)
+    vectors = e(torch.arange(4), 4)
+    assert torch.allclose(vectors[0] - vectors[1], vectors[2] - vectors[3], atol=1e-6)
+    assert torch.equal(e(None, 2)[0], e(torch.tensor([-1]), 1)[0]) and not torch.allclose(e(None, 1), vectors[:1])
+    assert judge._other(3, 0, run.spec.details["factors"], 4) == 1  # another label of the same voice
+    rows = {r["metric"]: r for r in json.loads(said(["evaluate", str(tmp_path / "run"), "--json"], capsys))["rows"]}
+    assert 0 <= rows["changed_label"]["value"] <= 1 and 0 <= rows["kept_voice"]["value"] <= 1
+    said(["report", str(tmp_path / "run")], capsys)
+    assert (tmp_path / "run" / "report.html").read_text().count("<audio") == 4 * (1 + 3) + 2 * 3 + 9
+
+
 def test_recipes_of_pictures_take_either_and_tell_by_the_data(folder: Path, tmp_path: Path) -> None:
     assert [kind.names[0] for kind in recipes.takes("vaegan")] == ["images", "sound"]
     assert recipes.modality("vaegan", folder).names == ("sound",)
@@ -168,7 +198,8 @@ MISTAKES = {
     "recipes of two kinds": (["compare", "--data", "FOLDER", "--recipes", "rvae,vae"], "one kind"),
     "a label that is none": (["sample", "RUN", "--label", "middle"], "high, low"),
     "a suffix": (["sample", "RUN", "--out", "x.mp3"], ".wav, .npz or .png"),
-    "a way that is none": (["train", "vae", "--data", "FOLDER", "--split-by", "mood"], "take"),
+    "a way that is none": (["train", "vae", "--data", "FOLDER", "--steps", "1", "--split-by", "mood"], "take"),
+    "no speakers": (["train", "vae", "--data", "FOLDER", "--steps=1", "--with-speaker"], "no labels"),
     "no labels": (["train", "vae", "--data", "FOLDER", "--condition", "labels"], "data without labels"),
 }
 

@@ -94,6 +94,7 @@ def open(
     trim: float = EDGE,
     split_by: SplitBy = "take",
     held_out: str | None = None,
+    with_speaker: bool = False,
     strict: bool = False,
     limit: int | None = None,
     seed: int = 0,
@@ -113,6 +114,7 @@ def open(
         trim: decibels below the loudest under which both ends are silence and are cut away; 0 leaves them.
         split_by: what is on one side only: each take, or each speaker.
         held_out: which of these are the test set, as "0-4" or "ann,bob"; by default a tenth, drawn.
+        with_speaker: a label says who speaks, too: "7 ann"; the spec's details have the `factors` of each, [["7", "ann"], ...].
         strict: stop at the first file that cannot be used instead of leaving it out.
         limit: at most so many clips in each part.
         seed: another seed divides differently.
@@ -158,6 +160,9 @@ def open(
     notes += done
     named = _named([files.names[i] for i in of], pattern)
     part, known = _known(named, files, of, path, labels, pattern, notes)
+    factors: list[list[str]] = []
+    if with_speaker or "factors" in details:
+        known, factors = _with_speaker(known, named, notes)
     if classes is not None:
         known = known._replace(classes=renamed(known.classes, classes))
     speakers = tuple(sorted({name for name in named.speakers if name is not None}))
@@ -173,6 +178,7 @@ def open(
     if spec is None:
         details = transform.to_json() | ({"speakers": list(speakers)} if speakers else {})
         details |= {"label_pattern": pattern} if pattern else {}
+        details |= {"factors": factors} if factors else {}
         spec = Spec("sound", transform.shape, known.classes, details)
     elif known.c is not None:  # its labels, by name
         at = np.array([spec.classes.index(name) if name in spec.classes else -1 for name in known.classes] + [-1])
@@ -507,6 +513,22 @@ def _known(
             )
         return part, known
     return part, of_classes(named.labels if pattern else folders, notes)
+
+
+def _with_speaker(known: Known, named: Named, notes: list[str]) -> tuple[Known, list[list[str]]]:
+    """Labels that say who speaks, too, and the two things that each says."""
+    if known.c is None or not any(named.speakers):
+        found = "no labels" if known.c is None else "no speakers"
+        raise UsageError("labels with speakers", found, 'add --label-pattern "{label}_{speaker}_{take}"')
+    pairs = [
+        None if c < 0 or speaker is None else (known.classes[c], speaker) for c, speaker in zip(known.c, named.speakers)
+    ]
+    order = {name: i for i, name in enumerate(known.classes)}
+    factors = sorted({pair for pair in pairs if pair is not None}, key=lambda pair: (order[pair[0]], pair[1]))
+    place = {pair: i for i, pair in enumerate(factors)}
+    notes.append(f"labels say who speaks, too: {len(factors):,} pairs of label and speaker")
+    c = np.array([-1 if pair is None else place[pair] for pair in pairs], np.int64)
+    return Known(c, tuple(" ".join(pair) for pair in factors)), [list(pair) for pair in factors]
 
 
 def _held_out(words: str | None, split_by: SplitBy, named: Named, part: np.ndarray) -> np.ndarray:

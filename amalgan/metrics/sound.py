@@ -175,18 +175,33 @@ def _row(name: str, value: float, prior: str, note: str, against: Reference) -> 
 
 
 def _changed(model: Any, against: Reference) -> dict[str, float]:
-    """What becomes of held-out clips that are decoded with another label, each other one in turn."""
-    seen = against.seen
+    """What becomes of held-out clips that are decoded with another label, each other one in turn; where labels say who
+    speaks, with another one of the same speaker."""
+    seen, factors = against.seen, model.spec.details.get("factors")
     assert seen.real_c is not None
     known = seen.real_c >= 0
     x, c = seen.real[known], seen.real_c[known]
-    other = (c + 1 + torch.arange(len(c)) % (seen.classes - 1)) % seen.classes
+    other = torch.tensor([_other(of, i, factors, seen.classes) for i, of in enumerate(c.tolist())])
     changed = heard(relabelled(model, x, c, other), against.transform)
-    found = {"changed_label": float((seen.eyes.classes(seen.eyes(changed)) == other).float().mean())}
+    alone = labels_alone(model.spec)
+    said = torch.tensor([alone.index(of[0]) for of in factors] if factors else range(seen.classes))
+    found = {"changed_label": float((said[seen.eyes.classes(seen.eyes(changed))] == said[other]).float().mean())}
     if against.speakers is not None:
         (_, before), (_, after) = (_speakers(against.speakers, clips) for clips in (x, changed))
         found["kept_voice"] = float((before == after).float().mean())
     return found
+
+
+def labels_alone(spec: Any) -> list[str]:
+    """The labels without who speaks, in their order."""
+    factors = spec.details.get("factors")
+    return list(dict.fromkeys(of[0] for of in factors)) if factors else list(spec.classes)
+
+
+def _other(c: int, turn: int, factors: list[list[str]] | None, classes: int) -> int:
+    """Another class than c, one after the other as turns go by; of the same speaker where classes have one."""
+    others = [k for k in range(classes) if factors is None or factors[k][1:] == factors[c][1:]]
+    return others[(others.index(c) + 1 + turn % max(1, len(others) - 1)) % len(others)]
 
 
 @torch.no_grad()
@@ -217,9 +232,12 @@ def voices(model: Any, against: Reference) -> dict[str, Tensor]:
     first: dict[int, int] = {}
     for i in (seen.real_c >= 0).nonzero()[:, 0].tolist():
         first.setdefault(int(who[i]), i)
-    some, labels = torch.tensor(list(first.values())[:ROWS]), torch.arange(min(most, seen.classes))
-    x, c = seen.real[some], seen.real_c[some]
-    made = relabelled(
-        model, x.repeat_interleave(len(labels), 0), c.repeat_interleave(len(labels)), labels.repeat(len(x))
-    )
-    return {"voices": torch.cat([x[:, None], made.view(len(x), len(labels), *x.shape[1:])], 1)}
+    some = torch.tensor(list(first.values())[:ROWS])
+    x, c, factors = seen.real[some], seen.real_c[some], model.spec.details.get("factors")
+    # the same labels in every row; of the row's own speaker where labels say who speaks
+    labels = labels_alone(model.spec)[:most]
+    place = {tuple(of): k for k, of in enumerate(factors or [[name] for name in model.spec.classes])}
+    to = [[place.get((label, *(factors[k][1:] if factors else ())), k) for label in labels] for k in c.tolist()]
+    times = len(labels)
+    made = relabelled(model, x.repeat_interleave(times, 0), c.repeat_interleave(times), torch.tensor(to).flatten())
+    return {"voices": torch.cat([x[:, None], made.view(len(x), times, *x.shape[1:])], 1)}

@@ -156,6 +156,7 @@ class Sound(Modality):
         trim: float = 40.0,
         split_by: SplitBy = "take",
         held_out: str | None = None,
+        with_speaker: bool = False,
         strict: bool = False,
         limit: int | None = None,
         **options: Any,
@@ -172,6 +173,7 @@ class Sound(Modality):
             trim: decibels below the loudest under which both ends of a recording are silence; 0 leaves them
             split_by: what is on one side only, each take or each speaker
             held_out: which of these are for test, as 0-4 or ann,bob (a tenth, drawn)
+            with_speaker: labels say who speaks, too, as "7 ann"; either part can be asked for alone
             strict: stop at the first unusable file instead of skipping it
             limit: use at most so many examples in each part
         """
@@ -179,7 +181,8 @@ class Sound(Modality):
 
         given: dict[str, Any] = {
             "label_pattern": label_pattern, "labels": labels, "classes": classes, "rate": rate, "seconds": seconds,
-            "long": long, "trim": trim, "split_by": split_by, "held_out": held_out, "strict": strict, "limit": limit,
+            "long": long, "trim": trim, "split_by": split_by, "held_out": held_out, "with_speaker": with_speaker, "strict": strict,
+            "limit": limit,
         }  # fmt: skip
         return sound.open(source, **given, **options)
 
@@ -268,12 +271,13 @@ class Sound(Modality):
 
         import torch
 
-        from amalgan.metrics.sound import voices
+        from amalgan.metrics.sound import labels_alone, voices
         from amalgan.modalities import pictures
 
         found = pictures.exhibits(model, against.seen, seed)
         found |= {name: (x * 255).round().to(torch.uint8) for name, x in voices(model, against).items()}
-        held = json.dumps({"labels": model.spec.classes, "transform": against.transform.to_json()}).encode()
+        alone, transform = labels_alone(model.spec), against.transform.to_json()
+        held = json.dumps({"labels": model.spec.classes, "alone": alone, "transform": transform}).encode()
         return found | {"told": torch.tensor(list(held), dtype=torch.uint8)}
 
     def sections(self, page: Page) -> list[tuple[str, str, str]]:
@@ -322,14 +326,14 @@ def played(clip: Tensor, rate: int) -> str:
     return f'<audio controls preload="none" src="data:audio/wav;base64,{held}"></audio>'
 
 
-def _told(kept: dict[str, Tensor]) -> tuple[tuple[str, ...], Spectrogram]:
-    """The labels and the transform of a run's exhibits."""
+def _told(kept: dict[str, Tensor]) -> tuple[list[str], list[str], Spectrogram]:
+    """The classes, the labels without who speaks, and the transform of a run's exhibits."""
     import json
 
     from amalgan.data.spectrogram import Spectrogram
 
     held = json.loads(bytes(kept["told"].tolist()))
-    return tuple(held["labels"]), Spectrogram.from_json(held["transform"])
+    return held["labels"], held["alone"], Spectrogram.from_json(held["transform"])
 
 
 def _row_of(x: Tensor, transform: Spectrogram, captions: Sequence[str]) -> str:
@@ -354,7 +358,7 @@ def _heard(page: Page) -> str:
     if not able or not count:
         return ""
     kept = next(iter(able.values()))
-    labels, transform = _told(kept)
+    labels, _, transform = _told(kept)
     if "real_by_label" not in kept:
         sets = [("Real clips, held out", "real", kept["real"])]
         sets += [(name, colour_of(page.results, name), kept["samples"]) for name, kept in able.items()]
@@ -381,7 +385,7 @@ def _voices(page: Page) -> str:
     count, drawn = LEVELS[min(page.level, len(LEVELS) - 1)][1], []
     for name, kept in page.shown.items():
         if "voices" in kept and count:
-            labels, transform = _told(kept)
+            _, labels, transform = _told(kept)
             captions = ["original", *labels[: kept["voices"].shape[1] - 1]]
             rows = "".join(_row_of(row, transform, captions) for row in kept["voices"][:count])
             drawn.append(figure(name, colour_of(page.results, name), rows))
@@ -396,7 +400,7 @@ def _between(page: Page) -> str:
     drawn = []
     for name, kept in page.shown.items():
         if "told" in kept and "interpolations" in kept and page.level < 2:
-            _, transform = _told(kept)
+            *_, transform = _told(kept)
             row = kept["interpolations"][0]
             captions = ["one", *[""] * (len(row) - 2), "another"]
             drawn.append(figure(name, colour_of(page.results, name), _row_of(row, transform, captions)))
