@@ -38,6 +38,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff")
 SOURCES = "a folder, .zip or .tar(.gz) of WAV, FLAC or OGG files"
 SIDE = 64  # bands and frames: what the networks of pictures take
 DECIBELS = 60.0  # between the loudest and what is no longer heard
+SLOWEST, HIGHEST = 1_000, 400_000  # samples a second that a recording may have
 FASTEST = 16_000  # samples a second, unless asked for more
 LONGEST = 1.28  # seconds of a clip, unless asked for more: frames 20 ms apart
 SHARE = 0.95  # of the recordings that fit into a clip as they are
@@ -231,8 +232,8 @@ def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: f
     for name, word, words in (("long", long, get_args(Long)), ("split_by", split_by, get_args(SplitBy))):
         if word not in words:
             raise UsageError(f"{name}={word!r}", "no such word", f"write {' or '.join(words)}")
-    if rate is not None and not 1_000 <= rate <= 192_000:
-        raise UsageError(f"rate={rate}", "not 1,000 to 192,000 samples a second", "write for example 16000")
+    if rate is not None and not SLOWEST <= rate <= HIGHEST:
+        raise UsageError(f"rate={rate}", f"not {SLOWEST:,} to {HIGHEST:,} samples a second", "write for example 16000")
     if seconds is not None and not 0.05 <= seconds <= 60:
         raise UsageError(f"seconds={seconds}", "not 0.05 to 60", "write for example 1.0")
     if limit is not None and limit < 1:
@@ -266,7 +267,7 @@ def read(raw: bytes) -> tuple[np.ndarray, int]:
     if raw[:4] == b"RIFF" and raw[8:12] == b"WAVE":
         try:
             return _pcm(raw)
-        except (wave.Error, EOFError, ZeroDivisionError) as error:
+        except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk claims more than there is
             if "unknown format" not in str(error):
                 raise Unreadable(f"damaged WAV ({error or 'it ends in its header'})") from None
             kind = "a WAV of other than whole numbers"
@@ -291,8 +292,8 @@ def _pcm(raw: bytes) -> tuple[np.ndarray, int]:
         held = file.readframes(count)
     if len(held) < count * channels * width:
         raise Unreadable(f"cut short: {len(held) // (channels * width):,} of {count:,} samples")
-    if rate < 1:
-        raise Unreadable(f"damaged WAV ({rate} samples a second)")
+    if not SLOWEST <= rate <= HIGHEST or width > 4:
+        raise Unreadable(f"damaged WAV ({rate:,} samples a second, of {width} bytes)")
     if width == 1:
         samples = (np.frombuffer(held, np.uint8).astype(np.float32) - 128) / 128
     elif width == 3:

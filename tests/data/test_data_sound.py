@@ -141,6 +141,21 @@ def damaged() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.integers(0, 47), st.integers(0, 255), max_size=6), st.integers(0, 900))
+def test_damage_is_read_or_named_and_nothing_else(changed: dict[int, int], left: int) -> None:
+    raw = bytearray(wav(tone(300, 0.05)))
+    for at, value in changed.items():
+        raw[at] = value
+    try:
+        samples, rate = sound.read(bytes(raw[: left or None]))
+        a = sound.trimmed(sound.resampled(sound.usable(samples), rate, RATE), RATE, 40)
+    except Unreadable as reason:
+        assert str(reason)
+    else:
+        assert np.isfinite(a).all() and len(a)
+
+
 @pytest.mark.parametrize("kind", damaged())
 def test_what_cannot_be_used_says_why(kind: str) -> None:
     raw, reason = damaged()[kind]
@@ -316,7 +331,7 @@ MISTAKES = {
     "a pattern without fields": (dict(label_pattern="label"), "no field in braces"),
     "a field that is none": (dict(label_pattern="{digit}_{take}"), "the fields digit, take"),
     "two sources of labels": (dict(label_pattern=PATTERN, labels="x.csv"), "both"),
-    "a rate": (dict(rate=3), "1,000 to 192,000"),
+    "a rate": (dict(rate=3), "1,000 to 400,000"),
     "seconds": (dict(seconds=1000.0), "0.05 to 60"),
     "a word": (dict(long="loop"), "cut or windows"),
     "a limit": (dict(limit=0), "fewer than one"),
