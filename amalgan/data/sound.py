@@ -2,9 +2,9 @@
 
     file -> samples -> one channel -> one rate -> silence at both ends trimmed -> clips of one length -> `Spectrogram`
 
-A recording is of one take, and a take (or a speaker) is on one side: of training, validation and test, however many clips it
-gives. What a file holds is said by its name, by a pattern such as {label}_{speaker}_{take}, by a table, or by its folder.
-WAV files with whole numbers are read by the standard library; for all others `soundfile` is needed.
+A recording is of one take, and a take (or a speaker) is on one side, of training, validation and test, however many clips
+it gives. What a file holds is said by its name, by a pattern such as {label}_{speaker}_{take}, by a table, or by its
+folder. WAV files with whole numbers are read by the standard library; for all others `soundfile` is needed.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def open(
 
     Arguments:
         source: a folder, zip or tar of recordings.
-        label_pattern: what file names say without their suffix, as "{label}_{speaker}_{take}" or "{speaker}/{label}_{take}".
+        label_pattern: what file names say without their suffix, as "{label}_{speaker}_{take}", "{speaker}/{label}_{take}".
         labels: a CSV whose first column names the files and whose second is the label. Else folders are labels.
         classes: other names of the labels, in their order, separated by commas.
         rate: samples a second; by default the commonest, at most 16,000.
@@ -115,7 +115,7 @@ def open(
         trim: decibels below the loudest under which both ends are silence and are cut away; 0 leaves them.
         split_by: what is on one side only: each take, or each speaker.
         held_out: which of these are the test set, as "0-4" or "ann,bob"; by default a tenth, drawn.
-        with_speaker: a label says who speaks, too: "7 ann"; the spec's details have the `factors` of each, [["7", "ann"], ...].
+        with_speaker: a label says who speaks, too: "7 ann"; the spec's details have the `factors` of each, ["7", "ann"].
         strict: stop at the first file that cannot be used instead of leaving it out.
         limit: at most so many clips in each part.
         seed: another seed divides differently.
@@ -269,7 +269,7 @@ def read(raw: bytes) -> tuple[np.ndarray, int]:
             return _pcm(raw)
         except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk claims more than there is
             if "unknown format" not in str(error):
-                raise Unreadable(f"damaged WAV ({error or 'it ends in its header'})") from None
+                raise Unreadable(f"damaged WAV ({str(error) or 'it ends in its header'})") from None
             kind = "a WAV of other than whole numbers"
     elif raw[:4] in (b"fLaC", b"OggS", b"FORM"):
         kind = {b"fLaC": "FLAC", b"OggS": "OGG", b"FORM": "AIFF"}[raw[:4]]
@@ -386,7 +386,7 @@ def transform(rate: int, seconds: float) -> Spectrogram:
 def clips(
     files: Files, transform: Spectrogram, long: Long, trim: float, strict: bool, progress: Progress | None
 ) -> tuple[Tensor, list[int], list[tuple[str, str]], list[str]]:
-    """Spectrograms uint8 (N, 1, bands, frames), the file (N,) of each, what was skipped, and what was done, in words."""
+    """Spectrograms uint8 (N, 1, bands, frames), the file (N,) of each, what was skipped, what was done, in words."""
     made: list[Tensor] = []
     waiting: list[np.ndarray] = []
     of: list[int] = []
@@ -557,8 +557,8 @@ def _held_out(words: str | None, split_by: SplitBy, named: Named, part: np.ndarr
 def together(keys: Sequence[str | None], digest: np.ndarray) -> np.ndarray:
     """(N,) uint64: the same for items that must be on one side, of one key or of one content.
 
-    Each begins as its content and takes the least of all that share its key or its content, until nothing changes. So it
-    depends on contents alone. What has no key stands for itself.
+    Each begins as its content and takes the least of all that share its key or its content, until nothing changes. So
+    it depends on contents alone. What has no key stands for itself.
     """
     names = [f"{i}" if name is None else f"of {name}" for i, name in enumerate(keys)]
     by_key, by_content = (np.unique(of, return_inverse=True)[1] for of in (np.array(names), digest))

@@ -4,9 +4,9 @@
     M      = F |S|                                bands: triangles, evenly spaced on the mel scale or in Hz
     x      = 1 + 20 log10(M / max M) / decibels   cut off below at 0: what is softer is not heard
 
-Back again, |S| is the non-negative solution of F |S| = M (Lee and Seung 2001), and its phase is found by going from clips to
-transforms and back, each time with |S| put in place (Griffin and Lim 1984, with the momentum of Perraudin et al. 2013). The
-loudness of a clip is lost on the way: every clip comes back with the same peak.
+Back again, |S| is the non-negative solution of F |S| = M (Lee and Seung 2001), and its phase is found by going from clips
+to transforms and back, each time with |S| put in place (Griffin and Lim 1984, with the momentum of Perraudin et al. 2013).
+The loudness of a clip is lost on the way: every clip comes back with the same peak.
 
 Rows run from the highest band to the lowest, so that a picture of x stands upright.
 """
@@ -131,7 +131,7 @@ class Spectrogram:
         return torch.fft.rfft(frames * self.window.to(clips.device)).transpose(1, 2)
 
     def overlapped(self, s: Tensor) -> Tensor:
-        """Clips (N, samples) whose transform is nearest to S (N, fft / 2 + 1, frames): its inverse where it is one's."""
+        """Clips (N, samples) whose transform is nearest to S (N, fft / 2 + 1, frames): the inverse where S is one's."""
         window = self.window.to(s.device)[:, None]
         frames = torch.fft.irfft(s, self.fft, 1) * window
         total, shape = self.samples + self.fft - self.hop, dict(kernel_size=(1, self.fft), stride=(1, self.hop))

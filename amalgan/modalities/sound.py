@@ -1,4 +1,4 @@
-"""Sound: recordings as spectrograms, played and shown on a page; judged by what is heard, after the way back to sound."""
+"""Sound: recordings as spectrograms, played and shown on a page; judged by what is heard, after the way back."""
 
 from __future__ import annotations
 
