@@ -1,9 +1,10 @@
 """Spoken digits: say the digit, get the sound; and is it that digit, in many ways, and none that was there before?
 
-    fsdd     conditional VAE-GAN, VAE and GAN on log-mel spectrograms of the Free Spoken Digit Dataset, 8 kHz, six speakers;
+    fsdd     conditional VAE-GAN, VAE and GAN on log-mel spectrograms of the Free Spoken Digit Dataset, six speakers;
              recordings 0 to 4 of each speaker and digit are the test set; every metric of what is heard, after the way
              back to sound. Two ceilings: real test clips, and the same there and back
-    speed    seconds of recordings a second of one core (20 are the least): read, made of one kind, transformed; and the way back to sound
+    speed    seconds of recordings a second of one core (20 are the least): read, made of one kind, transformed; and the
+             way back to sound
 
 Settings were chosen on validation clips with seeds from 100. Each run is a line of docs/results/runs/sound.jsonl.
 
@@ -117,9 +118,7 @@ def table(name: str) -> list[Any]:
             "sounding": ("back", "Griffin-Lim, 32 turns"),
         }
         return [
-            Row(
-                name, row, "times_real", "s/s", "higher", found[key], note=said, **about
-            )
+            Row(name, row, "times_real", "s/s", "higher", found[key], note=said, **about)
             for row, (key, said) in ways.items()
         ]
     wanted = [job("real"), *(job(recipe, seed) for seed in SEEDS for recipe in RECIPES)]

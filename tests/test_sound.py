@@ -1,4 +1,4 @@
-"""Sound through the same commands as images: say the label, get the sound; judged by what is heard; and what is refused."""
+"""Sound through the same commands as images: say the label, get the sound; judged by what is heard; mistakes."""
 
 from __future__ import annotations
 

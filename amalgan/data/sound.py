@@ -2,8 +2,8 @@
 
     file -> samples -> one channel -> one rate -> silence at both ends trimmed -> clips of one length -> `Spectrogram`
 
-A recording is of one take, and a take (or a speaker) is on one side, of training, validation and test, however many clips
-it gives. What a file holds is said by its name, by a pattern such as {label}_{speaker}_{take}, by a table, or by its
+A recording is of one take, and a take (or a speaker) is on one side, of training, validation and test, however many
+clips it gives. What a file holds is said by its name, by a pattern such as {label}_{speaker}_{take}, by a table, or by its
 folder. WAV files with whole numbers are read by the standard library; for all others `soundfile` is needed.
 """
 
@@ -106,7 +106,7 @@ def open(
 
     Arguments:
         source: a folder, zip or tar of recordings.
-        label_pattern: what file names say without their suffix, as "{label}_{speaker}_{take}", "{speaker}/{label}_{take}".
+        label_pattern: what file names say, without their suffix: "{label}_{speaker}_{take}", "{speaker}/{label}_{take}".
         labels: a CSV whose first column names the files and whose second is the label. Else folders are labels.
         classes: other names of the labels, in their order, separated by commas.
         rate: samples a second; by default the commonest, at most 16,000.
@@ -115,7 +115,7 @@ def open(
         trim: decibels below the loudest under which both ends are silence and are cut away; 0 leaves them.
         split_by: what is on one side only: each take, or each speaker.
         held_out: which of these are the test set, as "0-4" or "ann,bob"; by default a tenth, drawn.
-        with_speaker: a label says who speaks, too: "7 ann"; the spec's details have the `factors` of each, ["7", "ann"].
+        with_speaker: a label says who speaks, too, "7 ann"; the spec's details hold the `factors` of each, ["7", "ann"].
         strict: stop at the first file that cannot be used instead of leaving it out.
         limit: at most so many clips in each part.
         seed: another seed divides differently.

@@ -4,9 +4,9 @@
     M      = F |S|                                bands: triangles, evenly spaced on the mel scale or in Hz
     x      = 1 + 20 log10(M / max M) / decibels   cut off below at 0: what is softer is not heard
 
-Back again, |S| is the non-negative solution of F |S| = M (Lee and Seung 2001), and its phase is found by going from clips
-to transforms and back, each time with |S| put in place (Griffin and Lim 1984, with the momentum of Perraudin et al. 2013).
-The loudness of a clip is lost on the way: every clip comes back with the same peak.
+Back again, |S| is the non-negative solution of F |S| = M (Lee and Seung 2001), and its phase is found by going from
+clips to transforms and back, each time with |S| put in place (Griffin and Lim 1984, with the momentum of Perraudin et
+al. 2013). The loudness of a clip is lost on the way: every clip comes back with the same peak.
 
 Rows run from the highest band to the lowest, so that a picture of x stands upright.
 """

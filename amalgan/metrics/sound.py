@@ -1,14 +1,14 @@
 """Is what is heard what was asked for?
 
-Clips are judged as recordings would be: a spectrogram is made sound and looked at again, so that what the way back to sound
-loses counts against the model. Two ceilings stand beside: real held-out clips, and the same after that way there and back.
+Clips are judged as recordings would be: a spectrogram is made sound and looked at again, so that what the way back to
+sound loses counts against the model. Two ceilings stand beside: real held-out clips, and the same there and back.
 
     label_accuracy, tstr, frechet, memorisation, ...   as of pictures, of spectrograms of what is heard
     round_trip_accuracy, round_trip_error     of real held-out clips, from spectrogram to sound and back
-    inception_score     exp of the mean KL between p(label | clip) and its mean        (Salimans et al. 2016; Donahue et al. 2019)
+    inception_score     exp of the mean KL between p(label | clip) and its mean  (Salimans et al. 2016; Donahue et al. 2019)
     changed_label       share of held-out clips that, encoded, and decoded with another label, are heard as that label
     kept_voice          share of those in which the speaker that is heard is that of the original
-    speaker_leakage     share of samples that a classifier of the training speakers is as sure of as of half of their own
+    speaker_leakage     share of samples that a classifier of the training speakers is as sure of as of half of the
                         held-out clips: 0.5 is somebody's voice, 0 nobody's in particular
 """
 

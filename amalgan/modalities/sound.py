@@ -31,27 +31,27 @@ LEVELS = ((3, 4), (2, 2), (1, 1), (1, 0), (0, 0))  # clips of each label, voices
 
 _OWN = {
     "round_trip_accuracy": Meaning(
-        "share", "higher", "Label accuracy of real held-out clips after the way to a spectrogram and back: the most there is."
+        "share", "higher", "Label accuracy of real held-out clips, to a spectrogram and back: the most there is."
     ),
     "round_trip_error": Meaning(
         "dB", "lower", "Mean difference between spectrograms of real clips before and after the way to sound and back."
     ),
     "inception_score": Meaning(
-        "classes", "higher", "How sure the classifier is of each clip, and how many labels it sees: from 1 to their number."
+        "classes", "higher", "How sure the classifier is of each clip, and how many labels it sees: 1 to their number."
     ),
     "changed_label": Meaning(
         "share", "higher", "Share of real clips that, decoded with another label, are heard as that label."
     ),
     "kept_voice": Meaning("share", "higher", "Share of those in which the speaker is still that of the original."),
     "speaker_leakage": Meaning(
-        "share", "lower", "Share of clips that a classifier of the training speakers is as sure of as of half of their own."
+        "share", "lower", "Share of clips that a classifier of training speakers is as sure of as of half of their own."
     ),
 }  # fmt: skip
 _NAMES = (
     "pixel_mse", "distortion", "kl", "elbo", "nll", "active_units", "frechet_reconstruction", "label_accuracy",
-    "round_trip_accuracy", "round_trip_error", "tstr", "class_diversity", "inception_score", "changed_label", "kept_voice",
-    "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict", "reverse_kl", "uniqueness",
-    "speaker_leakage",
+    "round_trip_accuracy", "round_trip_error", "tstr", "class_diversity", "inception_score", "changed_label",
+    "kept_voice", "frechet", "kernel", "precision", "recall", "density", "coverage", "modes", "modes_strict",
+    "reverse_kl", "uniqueness", "speaker_leakage",
     "memorisation", "memorisation_ratio", "memorisation_features",
 )  # fmt: skip
 
@@ -131,8 +131,8 @@ class Sound(Modality):
     ratios = ("pixel_mse", "frechet")
     unranked = Images.unranked | {"round_trip_accuracy", "round_trip_error", "speaker_leakage"}
     rules = (
-        "Reconstruction is judged by the spectrogram error, per value. Sampling is judged, where there are labels, by the label "
-        "accuracy and by what samples teach a classifier, else by the Fréchet distance and the coverage.",
+        "Reconstruction is judged by the spectrogram error, per value. Sampling is judged, where there are labels, by "
+        "the label accuracy and by what samples teach a classifier, else by the Fréchet distance and the coverage.",
         "Samples are judged by what is heard: each is made sound and looked at again, as a recording would be.",
         "The floor is what real clips score in the place of samples, the ceiling what needs no model at all.",
     )
@@ -181,8 +181,8 @@ class Sound(Modality):
 
         given: dict[str, Any] = {
             "label_pattern": label_pattern, "labels": labels, "classes": classes, "rate": rate, "seconds": seconds,
-            "long": long, "trim": trim, "split_by": split_by, "held_out": held_out, "with_speaker": with_speaker, "strict": strict,
-            "limit": limit,
+            "long": long, "trim": trim, "split_by": split_by, "held_out": held_out,
+            "with_speaker": with_speaker, "strict": strict, "limit": limit,
         }  # fmt: skip
         return sound.open(source, **given, **options)
 
@@ -210,7 +210,7 @@ class Sound(Modality):
         return Sounds(x.cpu(), spec)
 
     def save(self, samples: Sounds | Tensor, path: Path, columns: int | None = None, prefix: str = "") -> None:
-        """No suffix: a folder of WAVs, named by their labels; .wav one after the other; .npz arrays; .png spectrograms."""
+        """No suffix: a folder of WAVs named by their labels; .wav all in a row; .npz arrays; .png spectrograms."""
         from amalgan import files
         from amalgan.modalities import pictures
 
@@ -371,9 +371,9 @@ def _heard(page: Page) -> str:
                 rows = "".join(_row_of(row, transform, named) for row in kept["by_label"][:count])
                 drawn.append(figure(name, colour_of(page.results, name), rows))
     lead = (
-        f'<p class="lead">Not picked: the first clips of seed {page.seed}, made sound by the same way back as the real ones '
-        "above them. Upright: low tones below, high above; to the right: time. Bright bands that bend are formants; do those "
-        "of a label bend as the real one's do?</p>"
+        f'<p class="lead">Not picked: the first clips of seed {page.seed}, made sound by the same way back as the real '
+        "ones above them. Upright: low tones below, high above; to the right: time. Bright bands that bend are formants; "
+        "do those of a label bend as the real one's do?</p>"
     )
     return lead + "".join(drawn)
 
@@ -389,8 +389,8 @@ def _voices(page: Page) -> str:
             captions = ["original", *labels[: kept["voices"].shape[1] - 1]]
             rows = "".join(_row_of(row, transform, captions) for row in kept["voices"][:count])
             drawn.append(figure(name, colour_of(page.results, name), rows))
-    lead = '<p class="lead">First a real clip, then its code decoded with each label in turn. What stays should be the voice.</p>'
-    return lead + "".join(drawn) if drawn else ""
+    lead = "First a real clip, then its code decoded with each label in turn. What stays should be the voice."
+    return f'<p class="lead">{lead}</p>{"".join(drawn)}' if drawn else ""
 
 
 def _between(page: Page) -> str:
