@@ -27,6 +27,7 @@ from ..noise import generator
 PEAK = 0.7  # of a clip that comes back, of full scale
 SOLVING = 32  # steps towards |S|
 MOMENTUM = 0.99
+AT_ONCE = 200  # pictures that are made sound together: some 100 MB
 QUIET = 1e-9  # below any recording's least step
 Scale = Literal["mel", "linear"]
 
@@ -102,6 +103,9 @@ class Spectrogram:
 
     def inverse(self, x: Tensor, iterations: int = 32) -> Tensor:
         """Clips (N, samples) of pictures (N, 1, bands, frames); each depends on its own picture alone."""
+        return torch.cat([self._sounding(part, iterations) for part in x.split(AT_ONCE)])
+
+    def _sounding(self, x: Tensor, iterations: int) -> Tensor:
         magnitude = self.magnitude(x)
         turns = torch.rand(magnitude.shape[1:], generator=generator("phase"))
         phase = torch.polar(torch.ones_like(turns), 2 * math.pi * turns).expand(magnitude.shape).to(x.device)

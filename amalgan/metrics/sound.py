@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from amalgan.data.core import Split
-from amalgan.data.spectrogram import Spectrogram
+from amalgan.data.spectrogram import AT_ONCE, Spectrogram
 from amalgan.errors import UsageError
 from amalgan.metrics import evaluate as of_pictures
 from amalgan.metrics.conditional import conditional
 from amalgan.metrics.features import Features, classifier
 from amalgan.metrics.rows import Row
 
-AT_ONCE = 200  # clips that are made sound together
 ROWS = 4  # voices that are kept to be shown
 IMPORTANCE: dict[str, Any] = {
     "k_importance": 20,
