@@ -61,7 +61,7 @@ results-control: $(VENV)/.dev
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
 
-# Spoken digits from the label, judged by what is heard, and the speed of reading: about two CPU-hours, one process.
+# Spoken digits from the label, judged by what is heard, and the speed of reading: about three CPU-hours, one process.
 results-audio: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
 
