@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-stability results-conditional gpu clean
+.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -60,6 +60,10 @@ results-control: $(VENV)/.dev
 # Recurrent VAE, GAN, VAE-GAN and TimeGAN beside their baselines: about ten CPU-minutes, one process.
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
+
+# Spoken digits from the label, judged by what is heard, and the speed of reading: about three CPU-hours, one process.
+results-audio: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
 
 # Models that are told labels, against the same without: about two CPU-hours, two processes.
 results-conditional: $(VENV)/.dev

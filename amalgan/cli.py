@@ -15,7 +15,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -276,12 +276,13 @@ def _verb(verbs: Any, name: str, says: str, verb: Verb | None = None, example: s
 
 def _recipe(named: Any, name: str, verb: Verb, example: str) -> Parser:
     """One recipe under a verb."""
-    head, modality = signatures.summary(recipes.RECIPES[name]), recipes.modality(name)
+    head, kinds = signatures.summary(recipes.RECIPES[name]), recipes.takes(name)
     parser: Parser = named.add_parser(
         name, help=head.splitlines()[0], description=head, epilog=f"example:\n  {example}"
     )
     parser.set_defaults(verb=verb, parser=parser, recipe=name)
-    parser.add_argument("--data", *modality.also, required=True, metavar="DATA", help=modality.source)
+    source = "; ".join(kind.source for kind in kinds)
+    parser.add_argument("--data", *kinds[0].also, required=True, metavar="DATA", help=source)
     return parser
 
 
@@ -307,7 +308,7 @@ def _train_recipe(named: Any, name: str) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
     _machine(parser, " (all; 1 for points and tiny images)")
     _keeping(parser)
-    _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open)
+    _kinds_flags(parser, name, "open", "read")
     _flags(parser.add_argument_group(f"arguments of {name}"), recipes.RECIPES[name])
 
 
@@ -339,20 +340,29 @@ def _tune_recipe(named: Any, name: str) -> None:
                         help="real and generated examples of the validation split to judge with (5000)")  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N", help="runs side by side (one for each core)")
     _machine(parser, ", for each run (the cores shared out)")
-    _flags(parser.add_argument_group(f"how {modality.examples} are judged"), modality.reference, written=True)
-    _flags(parser.add_argument_group(f"how {modality.examples} are read"), modality.open, written=True)
+    _kinds_flags(parser, name, "reference", "judged")
+    _kinds_flags(parser, name, "open", "read")
     _flags(parser.add_argument_group(f"arguments of {name}, which are not searched where they are written"),
            recipes.RECIPES[name], written=True)  # fmt: skip
 
 
-def _flags(group: Any, function: Callable[..., Any], written: bool = False) -> None:
-    """The keyword arguments of a function as flags, its docstring as their help.
+def _kinds_flags(parser: Parser, name: str, method: str, done: str) -> None:
+    """Flags of all kinds of data that a recipe takes; which of them it is, is known once the data is at hand."""
+    seen: set[str] = set()
+    for kind in recipes.takes(name):
+        function = getattr(kind, method)
+        _flags(parser.add_argument_group(f"how {kind.examples} are {done}"), function, seen, written=True)
+        seen |= signatures.parameters(function).keys()
+
+
+def _flags(group: Any, function: Callable[..., Any], seen: Collection[str] = (), written: bool = False) -> None:
+    """The keyword arguments of a function as flags, but for those already seen, its docstring as their help.
 
     Arguments:
         written: only those that are written come out of the parser.
     """
     meanings = signatures.meanings(function)
-    for parameter in signatures.parameters(function).values():
+    for parameter in (p for p in signatures.parameters(function).values() if p.name not in seen):
         says = meanings[parameter.name].replace("%", "%%").removesuffix(".")
         shown = "" if parameter.default is None or parameter.default is False else f" ({parameter.default})"
         _argument(group, function, parameter, argparse.SUPPRESS if written else parameter.default, says + shown)
@@ -417,8 +427,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan.progress import Progress
 
     own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
-    options = {name: getattr(a, name) for name in signatures.parameters(recipes.modality(a.recipe).open)}
-    options = {name: value for name, value in options.items() if value not in (None, False)}
+    options = _written(a, recipes.modality(a.recipe, a.data), "open")
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
     recipes.check(a.recipe, own)
     with Progress(f"{a.recipe} on {a.data}") as progress:
@@ -487,7 +496,7 @@ def _reconstruct(a: argparse.Namespace) -> dict[str, Any]:
     _able(run.model, "reconstruct")
     x = run.fitting(a.data).test.tensor(a.n)
     both = torch.stack([x, run.reconstruct(x)], 1).flatten(0, 1)
-    run.modality.save(both, a.out, columns=8)
+    run.modality.save(run.modality.made(both, run.spec), a.out, columns=8)
     return _wrote(a, f"{len(x)} pairs, each image followed by its reconstruction", a.out)
 
 
@@ -501,7 +510,8 @@ def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     z = model.prior("fitted").sample(2 * a.n, a.seed)
     with torch.no_grad():
         walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
-    modalities.of(model.spec.modality).save(torch.cat(walks), a.out, columns=a.steps)
+    modality = modalities.of(model.spec.modality)
+    modality.save(modality.made(torch.cat(walks), model.spec), a.out, columns=a.steps)
     return _wrote(a, f"{a.n} walks of {a.steps}", a.out)
 
 
@@ -554,7 +564,7 @@ def _compare(a: argparse.Namespace) -> Any:
     names = tuple(name.strip() for name in a.recipes.split(",") if name.strip())
     for name in names:
         recipes.parameters(name)
-    modality = recipes.modality(names[0]) if names else modalities.ALL[0]
+    modality = recipes.modality(names[0], a.data) if names else modalities.ALL[0]
     given = _given(a) | _written(a, modality, "reference")
     with Progress(f"comparing {', '.join(names)} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in COMPARE_FLAGS}
@@ -574,7 +584,7 @@ def _tune(a: argparse.Namespace) -> Any:
     from amalgan.tuning import Tuning, prepare
 
     distributed.apart()  # torchrun's processes do trials of their own
-    modality = recipes.modality(a.recipe)
+    modality = recipes.modality(a.recipe, a.data)
     given = _given(a) | _written(a, modality, "reference")
     with Progress(f"tuning {a.recipe} on {a.data}") as progress:
         asked = {name: getattr(a, name) for name in TUNE_FLAGS}

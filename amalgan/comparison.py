@@ -197,7 +197,7 @@ def prepare(
     Arguments as for `compare`.
     """
     names, numbers, folder = _names(recipes), _seeds(seeds), Path(out)
-    modality = _modality(names)
+    modality = _modality(names, data)
     judging = {name: arguments.pop(name) for name in parameters(modality.reference) if name in arguments}
     options = {"same": same, "n": n, "split": split, "device": device, "threads": threads, "precision": precision,
                "clip": clip, "jobs": jobs}  # fmt: skip
@@ -315,8 +315,8 @@ def _names(recipe_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _modality(names: Sequence[str]) -> Modality:
-    kinds = {name: recipes.modality(name) for name in names}
+def _modality(names: Sequence[str], data: Any) -> Modality:
+    kinds = {name: recipes.modality(name, data) for name in names}
     if len(set(kinds.values())) > 1:
         found = ", ".join(f"{name} of {kind.names[0]}" for name, kind in kinds.items())
         raise UsageError("a comparison", found, "compare recipes of one kind of data")

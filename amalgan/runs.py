@@ -425,7 +425,7 @@ def prepare(
     checked = recipes.check(recipe, arguments)
     _check_budget(steps, minutes)
     options = data_options or {}
-    opened = data if isinstance(data, Data) else recipes.modality(recipe).open(data, **options, progress=reading)
+    opened = data if isinstance(data, Data) else recipes.modality(recipe, data).open(data, **options, progress=reading)
     folder = _folder(out, recipe, opened, seed)
     spec = opened.spec
     record = {

@@ -485,7 +485,7 @@ def prepare(
     Arguments as for `tune`.
     """
     optuna_or_advice()
-    folder, modality = Path(out), recipes.modality(recipe)
+    folder, modality = Path(out), recipes.modality(recipe, data)
     if trials < 1:
         raise UsageError("a study", f"--trials {trials}", "write --trials 1 or more; 40 are a sensible number")
     if seeds < 0 or seed < 0:

@@ -224,6 +224,8 @@ class Decoded:
         c: (N,) int64 labels, (N, K) float32 numbers, or None; classes, numbers: their names.
         part: (N,) int8, the part the source itself assigns: ANY, TRAIN, VALIDATION or TEST.
         notes, skipped: as in `Data`.
+        group: (N,) uint64, the same for items that must be on one side; by default the digest.
+        split: makes a `Split` of rows, labels and the positions of both.
     """
 
     x: Tensor | Streamed
@@ -234,6 +236,8 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     numbers: tuple[str, ...] = ()
+    group: np.ndarray | None = None
+    split: Callable[[Tensor | Streamed, Tensor | None, np.ndarray], Split] = lambda x, c, at: Split(x, c)
 
 
 def grey_rows(x: np.ndarray) -> np.ndarray:
@@ -320,7 +324,7 @@ def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None,
         spec: of the items; by default images or points, by their shape.
     """
     x, c = decoded.x, decoded.c
-    side = sides(decoded.digest, decoded.part, seed)
+    side = sides(decoded.digest if decoded.group is None else decoded.group, decoded.part, seed)
     notes = list(decoded.notes)
     left = int((side == ANY).sum())
     if left:
@@ -338,7 +342,7 @@ def divide(decoded: Decoded, name: str, seed: int = 0, limit: int | None = None,
         at = at[np.argsort(order[at], kind="stable")[:limit]]
         labels = None if c is None else c[at]
         rows = x.select(at) if isinstance(x, Streamed) else x[torch.from_numpy(at)]
-        splits.append(Split(rows, None if labels is None else torch.from_numpy(labels)))
+        splits.append(decoded.split(rows, None if labels is None else torch.from_numpy(labels), at))
         digest.update(decoded.digest[at].astype("<u8").tobytes() + b"|")
         digest.update(b"" if labels is None else labels.astype("<f4" if decoded.numbers else "<i8").tobytes())
     if limit is not None:

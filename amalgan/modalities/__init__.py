@@ -17,11 +17,12 @@ from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.graphs import Edges
 from amalgan.modalities.images import Images
 from amalgan.modalities.series import Series
+from amalgan.modalities.sound import Sound
 from amalgan.modalities.text import Text
 
 __all__ = ["ALL", "Meaning", "Modality", "Page", "Question", "of"]
 
-ALL: tuple[Modality, ...] = (Images(), Text(), Series(), Edges(), Control())
+ALL: tuple[Modality, ...] = (Images(), Sound(), Text(), Series(), Edges(), Control())
 
 
 def of(name: str) -> Modality:

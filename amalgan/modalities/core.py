@@ -87,6 +87,10 @@ class Modality:
     unranked: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
 
+    def recognises(self, source: Any) -> bool:
+        """Whether a source is plainly of this kind, where recipes take several kinds; a glance, nothing is decoded."""
+        return False
+
     def open(self, source: Any, **flags: Any) -> Data:
         """Files to data; the keyword arguments are flags of the command line."""
         raise NotImplementedError
@@ -98,6 +102,10 @@ class Modality:
     def sample(self, model: Any, n: int, seed: int) -> Any:
         """n samples, for `save`; further keyword arguments are flags of the command line."""
         return model.sample(n, seed)
+
+    def made(self, x: Tensor, spec: Spec) -> Any:
+        """What a model of data of this spec made, (n, *shape), for `save`."""
+        return x
 
     def save(self, samples: Any, path: Path, columns: int | None = None, prefix: str = "") -> None:
         """Write samples where and as the path says.

@@ -82,7 +82,8 @@ class LabelledModel(LatentModel):
 
     def asked(self, label: str | None, n: int, seed: int = 0) -> Tensor:
         """n conditions (n, ...) in a person's words: None, as frequent as in the training set; "none", unknown; "each",
-        the classes in turn; the name of a class; or "name=value, ..." in the data's units, unknown where not named.
+        the classes in turn; the name of a class, or part of what it says, where it says several things ("7" of "7 ann");
+        or "name=value, ..." in the data's units, unknown where not named.
 
         Raises:
             UsageError: no such class, number or value.
@@ -98,6 +99,12 @@ class LabelledModel(LatentModel):
             return torch.arange(n) % len(classes)
         found = [i for i, name in enumerate(classes) if name.lower() == label.lower()]
         place = classes.index(label) if label in classes else found[0] if len(found) == 1 else -1
+        words = set(label.split())
+        partly = [words <= set(of) for of in self.spec.details.get("factors", [])]
+        if place < 0 and any(partly):
+            share = (self.seen.cpu() * torch.tensor(partly)).cumsum(0)
+            uniform = uniform_rows(n, (), seed, "labels") * share[-1]
+            return torch.searchsorted(share, uniform, right=True).clamp(max=len(share) - 1)
         if place < 0:
             shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
             raise UsageError(f"examples labelled {label!r}", "no such label", f"write one of {shown}, each or none")

@@ -1,6 +1,7 @@
 """Networks that are told a condition c beside what they take: the class of an image, or numbers that describe it.
 
     Labels, Numbers      c -> e(c), (B, E): a learned vector for each class; an affine map of numbers
+    Factors              c -> e(c), the sum of a learned vector for each of the things that a class says: digit and speaker
     Joined               network([x, e(c)]): more numbers of a code, more channels of an image     (Mirza and Osindero 2014)
     Modulated            network(x, e(c)): the network scales and shifts its channels by e(c)             (Perez et al. 2018)
     Projected            D(x) + <e(c), features>                                         (Miyato and Koyama 2018, equation 5)
@@ -12,7 +13,7 @@ network makes and judges with and without conditions, if it has seen some hidden
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,28 @@ class Labels(nn.Module):
         return self.vectors(torch.where(c < 0, unknown, c))
 
 
+class Factors(nn.Module):
+    """c (B,) as `Labels` takes it -> (B, size), the sum of one vector for each factor of the class.
+
+    Arguments:
+        factors: of each class, words in the same order: [["7", "ann"], ["7", "bob"], ...].
+    """
+
+    def __init__(self, factors: Sequence[Sequence[str]], size: int) -> None:
+        super().__init__()
+        columns = [sorted(set(column)) for column in zip(*factors)]
+        places = [[known.index(word) for known, word in zip(columns, of)] for of in factors]
+        self.places: Tensor
+        self.register_buffer("places", torch.tensor([*places, [len(known) for known in columns]]), persistent=False)
+        self.vectors = nn.ModuleList(nn.Embedding(len(known) + 1, size) for known in columns)
+
+    def forward(self, c: Tensor | None, count: int) -> Tensor:
+        if c is None:
+            c = self.places.new_full((count,), -1)
+        said = self.places[c]  # -1 is the last row: nothing is known
+        return torch.stack([of(column) for of, column in zip(self.vectors, said.unbind(1))]).sum(0)
+
+
 class Numbers(nn.Module):
     """c (B, K) of the order of 1, NaN where unknown, or None for `count` unknown rows -> (B, size)."""
 
@@ -51,6 +74,8 @@ class Numbers(nn.Module):
 
 def embedding(spec: Spec, size: int) -> nn.Module:
     """e(c) for the conditions of some data, (B, size)."""
+    if "factors" in spec.details:
+        return Factors(spec.details["factors"], size)
     return Labels(len(spec.classes), size) if spec.classes else Numbers(len(spec.details["numbers"]), size)
 
 

@@ -71,15 +71,16 @@ __all__ = [
     "vaegan",
 ]
 
+PICTURED = (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan, r3gan, sagan)
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
-    "images": (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan, r3gan, sagan),
+    "images": PICTURED,
+    "sound": PICTURED,
     "text": (mle, seqgan),
     "edges": (line, graphgan),
     "control": (cloning, gail),
     "series": (rvae, rgan, rvaegan, timegan),
 }
 RECIPES = {recipe.__name__: recipe for recipes in KINDS.values() for recipe in recipes}
-TAKES = {recipe.__name__: kind for kind, recipes in KINDS.items() for recipe in recipes}
 
 RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' docstrings
     "latent": (1, 4096),
@@ -172,14 +173,27 @@ def plan(recipe: str, spec: Spec, arguments: dict[str, Any]) -> Plan:
     return made
 
 
-def modality(recipe: str) -> Modality:
-    """The kind of data that a recipe takes.
+def takes(recipe: str) -> tuple[Modality, ...]:
+    """The kinds of data that a recipe takes.
 
     Raises:
         UsageError: no such recipe.
     """
     parameters(recipe)
-    return modalities.of(TAKES[recipe])
+    return tuple(modalities.of(kind) for kind, recipes in KINDS.items() if RECIPES[recipe] in recipes)
+
+
+def modality(recipe: str, source: Any = None) -> Modality:
+    """The kind of data that a recipe takes: of several the one that a source (or a Data) plainly is, else the first.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    kinds = takes(recipe)
+    spec = getattr(source, "spec", None)
+    return next(
+        (kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0]
+    )
 
 
 def parameters(recipe: str) -> dict[str, inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""Recipes of images and points: the autoencoder, the VAE, the GAN, and the VAE-GAN in three forms."""
+"""Recipes of images, points and sound: the autoencoder, the VAE, the GAN, and the VAE-GAN in three forms."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ def told_of(
     if not spec.classes and "numbers" not in spec.details:
         instead = "put the images of each class in a folder of its name, or leave --condition out"
         raise UsageError("condition=labels", "data without labels", instead)
-    if decoder == "modulation" and spec.modality != "images":
+    if decoder == "modulation" and not pictured(spec):
         raise UsageError(f"decoder_condition={decoder}", f"data that are {spec.modality}", "write embedding")
     return Told(spec, decoder, hidden, discriminator)
 
@@ -379,7 +379,7 @@ def model_of(
     from amalgan.networks.conditions import Joined, Modulated
 
     room, posterior = room_of(spec), posterior or GaussianPosterior
-    reads = likelihood_named(likelihood, variance, squash=spec.modality == "images")
+    reads = likelihood_named(likelihood, variance, squash=pictured(spec))
     raw_shape = (spec.shape[0] * reads.factor, *spec.shape[1:])
     out = posterior.factor * latent
     if told is None:
@@ -431,7 +431,12 @@ def room_of(spec: Spec) -> Any:
     """The networks for some data."""
     from amalgan import networks
 
-    return {"images": networks.images, "points": networks.points}[spec.modality]
+    return networks.images if pictured(spec) else networks.points
+
+
+def pictured(spec: Spec) -> bool:
+    """Whether examples are pictures (C, H, W) of [0, 1], as spectrograms are, too."""
+    return spec.modality in ("images", "sound")
 
 
 def discriminator_of(
@@ -482,7 +487,7 @@ def through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augm
 
     if augment == "adaptive" and name == "relativistic":
         raise UsageError("augment=adaptive with game=relativistic", "its verdicts drift", "add --game non-saturating")
-    if augment != "none" and spec.modality != "images":
+    if augment != "none" and not pictured(spec):
         raise UsageError(f"augment={augment}", f"data that are {spec.modality}", "leave it out, or add --noise 0.1")
     if augment != "none":
         game = o.Adaptive(game) if augment == "adaptive" else o.Augmented(game, 0.5)
@@ -550,5 +555,5 @@ def plan_of(
         turns={"discriminator": critic_steps},
         batch=batch,
         ema=ema,
-        precision="bf16" if model.spec.modality == "images" else "fp32",
+        precision="bf16" if pictured(model.spec) else "fp32",
     )

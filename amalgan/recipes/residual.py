@@ -137,7 +137,7 @@ def _looking(spec: Spec, attention: Attention, at: int) -> Any:
     from amalgan.networks.attention import SelfAttention
     from amalgan.networks.residual import usual
 
-    if spec.modality != "images":
+    if len(spec.shape) != 3:
         raise UsageError("residual networks", f"data that are {spec.modality}", "give images, or train gan")
     if attention == "none":
         if at:
