@@ -550,10 +550,10 @@ figcaption p{font-size:.8rem;color:var(--soft);margin:.1rem 0 0}
 .numbers{margin-top:1.4rem}
 img{display:block;width:100%;height:auto}
 .crisp{image-rendering:pixelated}
-.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(84px,1fr));gap:.8rem .6rem;margin:.5rem 0 1rem}
+.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(78px,1fr));gap:.8rem .5rem;margin:.5rem 0 1rem}
 .clip{display:grid;gap:.2rem;justify-items:center;font-size:.85rem}
 .clip img{width:100%;image-rendering:auto}
-.clip audio{width:100%;height:1.9rem}
+.clip audio{width:100%;height:2.4rem;zoom:.65}
 .strips{display:grid;gap:.55rem;max-width:calc(8.5rem + var(--tiles)*92px)}
 .strip{display:grid;grid-template-columns:7rem 1fr;align-items:center;gap:.8rem;font-size:.92rem;break-inside:avoid}
 .strip+.strip:has(img[alt*=above]){margin-top:.9rem}

@@ -11,7 +11,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from amalgan.errors import UsageError
-from amalgan.recipes.images import EMBEDDED, Augment, Condition, Told, penalties, plan_of, through, told_of, total
+from amalgan.recipes.images import (
+    EMBEDDED,
+    Augment,
+    Condition,
+    Told,
+    penalties,
+    pictured,
+    plan_of,
+    through,
+    told_of,
+    total,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,7 +148,7 @@ def _looking(spec: Spec, attention: Attention, at: int) -> Any:
     from amalgan.networks.attention import SelfAttention
     from amalgan.networks.residual import usual
 
-    if len(spec.shape) != 3:
+    if not pictured(spec):
         raise UsageError("residual networks", f"data that are {spec.modality}", "give images, or train gan")
     if attention == "none":
         if at:
