@@ -234,7 +234,8 @@ def do(job: jobs.Job) -> dict[str, Any]:
     from amalgan import recipes
 
     planted = {"batch-normed": batch_normed, "deaf": deaf}
-    with patch.dict(recipes.RECIPES, planted), patch.dict(recipes.TAKES, dict.fromkeys(planted, "images")):
+    takers = {"images": (*recipes.KINDS["images"], *planted.values())}
+    with patch.dict(recipes.RECIPES, planted), patch.dict(recipes.KINDS, takers):
         return looks(job)
 
 

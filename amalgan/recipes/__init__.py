@@ -189,8 +189,9 @@ def modality(recipe: str, source: Any = None) -> Modality:
     Raises:
         UsageError: no such recipe.
     """
-    kinds = takes(recipe)
-    spec = getattr(source, "spec", None)
+    kinds, spec = takes(recipe), getattr(source, "spec", None)
+    if source is None or len(kinds) == 1:
+        return kinds[0]
     return next(
         (kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0]
     )
