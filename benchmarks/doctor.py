@@ -77,7 +77,12 @@ FAULTS = {
     ),
     "weak-discriminator": Fault(("the discriminator is blind",), "gan", {"r1": 1e4, "r2": 1e4}),
     "overfitted-discriminator": Fault(
-        ("the discriminator overfits",), "gan", {"game": "non-saturating", "lr": 1e-3, **FREE}, IMAGES, "thirty"
+        ("the discriminator overfits",),
+        "gan",
+        {"game": "non-saturating", "lr": 1e-3, **FREE},
+        IMAGES,
+        "thirty",
+        by_hand=MENDED,
     ),
     "oscillation": Fault(("oscillation",), "gan", {"game": "wasserstein", "lr": 2e-3, **FREE}, stretch=2),
     "mixing": Fault(

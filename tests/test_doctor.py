@@ -134,6 +134,19 @@ def test_a_remedy_that_the_run_has_is_left_out() -> None:
     assert {"game": "relativistic", "r1": 1.0, "r2": 1.0} not in [remedy.flags for remedy in finding.remedies]
 
 
+def test_where_examples_are_a_handful_more_of_them_are_the_first_remedy() -> None:
+    memory = {"verdicts": {"memory": 0.9}}
+    first = {
+        count: next(
+            finding.remedies[0].flags
+            for finding in diagnose(history(GAN, ARGUMENTS, {**memory, "data": {"count": count}}))
+            if finding.name == "the discriminator overfits"
+        )
+        for count in (30, 400)
+    }
+    assert not first[30] and first[400].keys() == {"r1", "r2"}
+
+
 def test_remedies_read_as_flags() -> None:
     assert str(Remedy({"free_bits": 0.25}, "why")) == "--free-bits 0.25: why"
     assert str(Remedy({}, "do something")) == "do something"

@@ -9,6 +9,7 @@ from amalgan.doctor.findings import FAILS, HURTS, LOOKS, Finding, History, Remed
 from amalgan.doctor.steps import fast_steps
 
 ROUNDS = 6  # ways between looks, none of them short, before two players are said to chase each other
+HANDFUL = 100  # examples: of so few penalties and augmentation cured no discriminator that knew them by heart
 
 
 def mode_collapse(run: History) -> Finding | None:
@@ -120,16 +121,18 @@ def overfitted_discriminator(run: History) -> Finding | None:
     if not memory.stays(above=0.65):
         return None
     augment = Remedy({"augment": "fixed"}, "what it sees is never twice the same", resumes=True)
+    by_flags = (
+        Remedy(times(run, 10.0, "r1", "r2", least=1.0), "a gentler slope cannot single examples out", resumes=True),
+        *([augment] if run.record["spec"]["modality"] == "images" else []),
+    )
+    more, count = Remedy({}, "give it more data, or stop where the samples are best"), run.of("data", "count")
+    hopeless = bool(count) and count.now < HANDFUL
     return Finding(
         "the discriminator overfits",
         HURTS,
         f"It likes {memory.now:.0%} of training examples better than held-out ones: it tells them by heart, not by kind.",
         {"memory": memory.now},
-        (
-            Remedy(times(run, 10.0, "r1", "r2", least=1.0), "a gentler slope cannot single examples out", resumes=True),
-            *([augment] if run.record["spec"]["modality"] == "images" else []),
-            Remedy({}, "give it more data, or stop where the samples are best"),
-        ),
+        (more, *by_flags) if hopeless else (*by_flags, more),
         memory.share(above=0.65),
         memory,
     )
