@@ -244,6 +244,7 @@ def test_label_scores_of_real_shuffled_and_repeated_images(digits: data.Data) ->
     assert conditional(eyes, one, c, seen, c).label_accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_real_images_teach_and_shuffled_labels_do_not(digits: data.Data) -> None:
     x, c = digits.train.batch(torch.arange(800))
     real, real_c = digits.test.batch(torch.arange(len(digits.test)))
@@ -273,6 +274,7 @@ def test_a_run_makes_what_it_is_asked_for(run: runs.Run, tmp_path: Path) -> None
     assert held["y"].tolist() == made.c.tolist() and held["classes"].tolist() == list(map(str, range(10)))
 
 
+@pytest.mark.slow
 def test_its_rows_say_how_well_it_keeps_to_labels(run: runs.Run) -> None:
     rows = {row.metric: row for row in run.evaluate(n=100)}
     for name in ("label_accuracy", "class_diversity", "tstr"):

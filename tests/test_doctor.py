@@ -321,6 +321,7 @@ def test_what_broke_first_is_kept(tmp_path: Path, points: Data) -> None:
     assert "is not a finite number since step 4" in names["not a number"]
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_treats_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     train = [

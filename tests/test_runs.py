@@ -69,7 +69,9 @@ def test_a_dear_last_stage_takes_most_of_the_time() -> None:
     assert [runs.expected(paces, 100, step) for step in (0, 40, 80, 90, 100)] == [0, 40, 80, 240, 400]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name == "sagan")) for name in VARIANTS]
+)
 @pytest.mark.parametrize("stop", [7, 17])
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:
     recipe, arguments = VARIANTS[variant]

@@ -126,6 +126,7 @@ def test_another_label_changes_the_decoder_alone() -> None:
     assert not torch.allclose(judge.relabelled(model, x, c, 1 - c), same, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_label_may_say_who_speaks(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two conditions: the digit, and the voice; a network is told the sum of a vector for each."""
     words = [
@@ -155,6 +156,7 @@ def test_a_label_may_say_who_speaks(folder: Path, tmp_path: Path, capsys: pytest
     assert (tmp_path / "run" / "report.html").read_text().count("<audio") == 4 * (1 + 3) + 2 * 3 + 9
 
 
+@pytest.mark.slow
 def test_recipes_of_pictures_take_either_and_tell_by_the_data(folder: Path, tmp_path: Path) -> None:
     assert [kind.names[0] for kind in recipes.takes("vaegan")] == ["images", "sound"]
     assert recipes.modality("vaegan", folder).names == ("sound",)

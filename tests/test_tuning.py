@@ -316,6 +316,7 @@ def test_what_mattered_is_said_of_many_trials() -> None:
 # What goes wrong
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_killed_has_failed_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

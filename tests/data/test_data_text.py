@@ -84,6 +84,7 @@ def test_an_oracles_sequences_have_its_entropy() -> None:
 OFFICIAL = "seqgan_oracle/seqgan_oracle_lstm.npz"
 
 
+@pytest.mark.slow
 def test_the_papers_oracle_scores_its_own_samples_as_published(real_data: Path) -> None:
     """5.74 nats a token (Yu et al. 2017); 5,000 sequences, five standard errors are 0.03."""
     data = text.open(real_data / OFFICIAL)

@@ -128,6 +128,7 @@ def test_points() -> None:
     assert collapsed["modes"].value == 1 and collapsed["reverse_kl"].value == pytest.approx(math.log(8))
 
 
+@pytest.mark.slow
 def test_halves() -> None:
     """Real images match, halves of different ones by chance; a collapse onto one image matches, and other rows say so."""
     data = open_data("halves", limit=500)
