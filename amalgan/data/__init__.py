@@ -35,8 +35,9 @@ from .survey import Options, Progress, checked_size, image_files, image_loader, 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
 POINTS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
+BUNDLED = ("digits", "halves", "ring", "grid")  # words that name data; "ring:8,sigma=0.02" has settings, too
 HALVES = {TRAIN: 50_000, VALIDATION: 5_000, TEST: 5_000}  # more would be dear to look at when a model is judged
-SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, halves, ring, grid"
+SOURCES = f"a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of {', '.join(BUNDLED)}"
 
 
 def open(
@@ -85,13 +86,14 @@ def open(
     table = None if labels is None else Path(labels).expanduser()
     if table is not None and not table.is_file():
         raise UsageError(f"labels from {str(table)!r}", "no such file", "give a CSV file with a header: file,label")
+    word = source.partition(":")[0] if isinstance(source, str) else ""
     files = isinstance(source, (str, os.PathLike)) and not str(source).endswith((".npy", ".npz"))
-    if table is not None and (not files or str(source).partition(":")[0] in ("digits", "halves", "ring", "grid")):
+    if table is not None and (not files or word in BUNDLED):
         instead = "give labels beside the arrays: (x, y)"
         raise UsageError("labels from a table", "data that are no files of images", instead)
     room = memory() if in_memory_bytes is None else in_memory_bytes
     options = Options(size, channels, strict, room, progress, table)
-    if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
+    if word in ("ring", "grid"):
         return toy(source, mixture(source), POINTS, seed, limit)
     if isinstance(source, str) and source == "halves":
         if size not in (None, HEIGHT) or channels == 3:
