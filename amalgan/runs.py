@@ -28,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -448,7 +449,7 @@ def prepare(
         "threads": _threads(threads, spec),
         "precision": precision,
         "clip": clip,
-        "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
+        "machine": machine(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     prepared = Prepared(folder, record, opened)
@@ -459,6 +460,12 @@ def prepare(
         if minutes is not None:
             record["steps"] = max(1, round(minutes * 60 / prepared.seconds_per_step))
     return prepared
+
+
+def machine(**more: Any) -> dict[str, Any]:
+    """What results were made with and on, for those who would make them again."""
+    versions = {"amalgan": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {**versions, "python": platform.python_version(), "system": platform.platform(), **more}
 
 
 class Keeper:
