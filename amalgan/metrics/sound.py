@@ -70,17 +70,21 @@ class Reference:
 
 
 class Heard:
-    """A model whose samples were made sound and looked at again; all else is the model's."""
+    """A model whose samples were made sound and looked at again, and are kept; all else is the model's."""
 
     def __init__(self, model: Any, transform: Spectrogram) -> None:
         self._model, self._transform = model, transform
+        self._made: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As the model's."""
-        return heard(self._model.sample(*args, **kwargs), self._transform)
+        """As the model's; what was asked for before has been heard before."""
+        asked = repr((args, kwargs))
+        if asked not in self._made:
+            self._made[asked] = heard(self._model.sample(*args, **kwargs), self._transform)
+        return self._made[asked]
 
 
 def heard(x: Tensor, transform: Spectrogram) -> Tensor:

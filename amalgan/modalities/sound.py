@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.images import METRICS as OF_PICTURES
-from amalgan.modalities.images import Images, Labelled
+from amalgan.modalities.images import Images, Labelled, Prior
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from amalgan.metrics.rows import Row
     from amalgan.metrics.sound import Reference
 
-Prior = Literal["fitted", "standard", "judged"]
 SplitBy = Literal["take", "speaker"]
 Long = Literal["cut", "windows"]
 KINDS = ".wav, .npz or .png, or no suffix for a folder of WAVs"

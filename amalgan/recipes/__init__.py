@@ -190,7 +190,7 @@ def modality(recipe: str, source: Any = None) -> Modality:
         UsageError: no such recipe.
     """
     kinds, spec = takes(recipe), getattr(source, "spec", None)
-    if source is None or len(kinds) == 1:
+    if source is None:
         return kinds[0]
     return next(
         (kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0]
