@@ -181,9 +181,8 @@ def open(
         details |= {"label_pattern": pattern} if pattern else {}
         details |= {"factors": factors} if factors else {}
         spec = Spec("sound", transform.shape, known.classes, details)
-    elif known.c is not None:  # its labels, by name
-        at = np.array([spec.classes.index(name) if name in spec.classes else -1 for name in known.classes] + [-1])
-        known = known._replace(c=at[known.c])
+    else:
+        known = known.among(spec.classes)
     if skipped:
         notes.append("skipped " + told(skipped))
     notes.append(f"divided by {split_by}: none is on two sides")

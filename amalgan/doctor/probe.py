@@ -249,8 +249,8 @@ class Probe:
 
     def _labels(self, held_out: Any) -> dict[str, float]:
         c, fake = held_out.c, _fake(held_out)
-        if c is None or fake is None or not hasattr(self.model, "labels"):
-            return {}
+        if c is None or fake is None or not hasattr(self.model, "labels") or not fake.is_floating_point():
+            return {}  # of samples that are choices no code is known
         noise = held_out.code
         differs = (c != c.roll(1, 0)).reshape(len(c), -1).any(1)
         if not bool(differs.any()):

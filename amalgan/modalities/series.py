@@ -187,7 +187,11 @@ class Series(Modality):
         """
         if not hasattr(model, "asked"):
             if label is not None:
-                raise UsageError(f"windows labelled {label}", "a model that knows no labels", "train rvae, rgan or rvaegan with --label")
+                raise UsageError(
+                    f"windows labelled {label}",
+                    "a model that knows no labels",
+                    "train rvae, rgan or rvaegan with --label",
+                )
             return Samples(_drawn(model, n, seed, prior).cpu(), model.spec)
         c = model.asked(label, n, seed)
         return Samples(model.sample(n, seed, prior, c=c).cpu(), model.spec, c)
