@@ -191,13 +191,14 @@ class Adaptive(Viewed):
 
     sign D(x) averages 0 where the discriminator cannot tell, and 1 where it has learnt the data by heart (Karras et al.
     2020, section 3). p begins at 0, is the model's buffer `augmentation`, and is logged under that name. A relativistic
-    game leaves verdicts free to drift, so that their sign says nothing.
+    game leaves verdicts free to drift together; there the sign of their difference says the same: `beside`.
 
     Arguments:
         inner: the game, with its penalties.
         target: mean sign of the verdicts on data, in (-1, 1).
         examples: real ones shown while p rises by 1.
         operations: as for `Augmented`.
+        beside: fields of the draw whose verdicts, their mean, are taken off those on data; of a relativistic game its fakes.
 
     Raises:
         UsageError: unknown operations or another target; in training, data that are no images.
@@ -209,11 +210,13 @@ class Adaptive(Viewed):
         target: float = 0.6,
         examples: float = 500_000,
         operations: tuple[str, ...] = USUAL,
+        beside: tuple[str, ...] = (),
     ) -> None:
         if not -1 < target < 1 or not examples > 0:
             found = f"target={target}, examples={examples}"
             raise UsageError("adaptive augmentation", found, "write a target in (-1, 1), and examples > 0")
         self.inner, self.target, self.examples, self.operations = inner, target, examples, _known(operations)
+        self.beside = beside
 
     def remember(self, model: nn.Module) -> None:
         super().remember(model)
@@ -225,8 +228,9 @@ class Adaptive(Viewed):
     def after(self, seen: Turn) -> Iterator[Loss]:
         """One move of p by the verdicts of the discriminator's turn, those of all processes; p is watched."""
         if seen.player == "discriminator" and not seen.virtual:
-            (real,) = seen.verdicts("x")
-            certain = seen.mean(real.logits.detach().float().sign().mean()) - self.target
+            real, *fakes = (verdict.logits.detach().float() for verdict in seen.verdicts("x", *self.beside))
+            against = sum(fakes) / max(1, len(fakes))
+            certain = seen.mean((real - against).sign().mean()) - self.target
             shown = len(seen.draw.x) * seen.draw.noise.world
             p = seen.draw.model.augmentation
             p.add_(certain.sign() * (shown / self.examples)).clamp_(0, 1)

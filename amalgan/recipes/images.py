@@ -160,7 +160,7 @@ def gan(
         noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
             that falls to zero half-way; 0 for none.
         augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
-            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+            adaptive, as often as its certainty asks for: with few examples.
         pack: so many examples are judged at once, >= 1; a divisor of the batch.
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
@@ -255,7 +255,7 @@ def vaegan(
         noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
             that falls to zero half-way; 0 for none.
         augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
-            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+            adaptive, as often as its certainty asks for: with few examples.
         pack: so many examples are judged at once, >= 1; a divisor of the batch.
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
@@ -290,7 +290,7 @@ def vaegan(
     encoder, decoder = ("encoder",), ("decoder",)
     moved = decoder if form == "learned" else encoder + decoder
     play = total(o.gan(game, fakes, moved), *slopes, *_guesses(told, fakes, moved))
-    play = through(play, spec, game, noise, augment)
+    play = through(play, spec, game, noise, augment, fakes)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         for_decoder = gamma * o.Similarity(decoder, variance) + play
@@ -481,16 +481,17 @@ def discriminator_of(
     return make
 
 
-def through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augment) -> Objective:
+def through(
+    game: Objective, spec: Spec, name: Game, noise: float, augment: Augment, fakes: tuple[str, ...] = ("fake",)
+) -> Objective:
     """A game whose discriminator looks through augmentation and noise, where they are wanted."""
     from amalgan import objectives as o
 
-    if augment == "adaptive" and name == "relativistic":
-        raise UsageError("augment=adaptive with game=relativistic", "its verdicts drift", "add --game non-saturating")
     if augment != "none" and not pictured(spec):
         raise UsageError(f"augment={augment}", f"data that are {spec.modality}", "leave it out, or add --noise 0.1")
     if augment != "none":
-        game = o.Adaptive(game) if augment == "adaptive" else o.Augmented(game, 0.5)
+        beside = fakes if name == "relativistic" else ()
+        game = o.Adaptive(game, beside=beside) if augment == "adaptive" else o.Augmented(game, 0.5)
     return o.InstanceNoise(game, o.fading(noise)) if noise > 0 else game
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from amalgan.training import Plan
 
 Attention = Literal["paper", "released", "none"]
-Fixed = Literal["none", "fixed"]
 
 
 def sagan(
@@ -95,7 +94,7 @@ def r3gan(
     lazy: int = 8,
     attention: Attention = "none",
     attention_at: int = 0,
-    augment: Fixed = "none",
+    augment: Augment = "none",
     condition: Condition = "none",
     hidden: float = 0.1,
     checkpointed: bool = False,
@@ -117,7 +116,8 @@ def r3gan(
         attention: none; or every pixel of a map looks at all others: paper and released as for sagan.
         attention_at: height in px of the maps that look over themselves, in both networks; 0 for the largest of at most 32 px
             and half the image.
-        augment: fixed: the discriminator sees images through random changes of place and colour, half of the time.
+        augment: the discriminator sees images through random changes of place and colour: fixed, half of the time; adaptive,
+            as often as its certainty asks for.
         condition: labels tells them to both players: scales and shifts in the generator, projection in the other.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         checkpointed: activations are computed again in the backward pass: less memory for about a third more time.

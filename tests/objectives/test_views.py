@@ -239,6 +239,20 @@ def test_p_rises_while_verdicts_are_certain_and_falls_after() -> None:
     assert max(shown(term, of, sure) for _ in range(15)) == 1.0
 
 
+def test_verdicts_that_drift_together_are_compared_with_each_other() -> None:
+    """Samples are black, so their verdicts are 0 in each game; data's are 5 +- 1, all above, or 0 +- 1, half of them."""
+    of = model()
+    term = o.Adaptive(o.gan(), examples=100, operations=("flip",), beside=("fake",))
+    term.remember(of)
+    spread = torch.tensor([-1.0, 1.0] * 5)
+    assert shown(term, of, 5 + spread) == pytest.approx(0.1)
+    assert shown(term, of, spread) == pytest.approx(0.0, abs=1e-6)
+    of.augmentation.fill_(0.5)
+    drifted: Any = SimpleNamespace(model=of, noise=Noise(0), x=torch.ones(10, 1, 8, 8), fake=torch.ones(10, 1, 8, 8))
+    list(term.losses(Turn(drifted, "discriminator")))  # both at 1: certain by sign, but nothing is told apart
+    assert float(of.augmentation) == pytest.approx(0.4)
+
+
 def test_processes_move_p_alike_by_the_verdicts_of_all() -> None:
     """Ours alone are certain; those of all are not. Both halves of the batch have been shown."""
     of = model()
