@@ -564,7 +564,9 @@ class Keeper:
         return terms
 
     def _clock(self) -> dict[str, Any]:
-        return {
+        """Where the run is; and of data that are read as they are needed, the seconds spent waiting for them."""
+        waited = getattr(self.trainer.split, "waited", 0.0)
+        return ({"waited": round(waited, 3)} if waited else {}) | {
             "step": self.trainer.step_count,
             "examples": self.trainer.step_count * self.trainer.plan.batch,
             "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),

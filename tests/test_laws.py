@@ -34,7 +34,7 @@ LARGER = Spec("images", (1, 16, 16), ("a", "b"))  # the least that residual netw
 RESIDUAL = ("r3gan", "sagan")
 POINTS = Spec("points", (2,), ("a", "b"))
 TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
-TOLD = replace(TEXT, classes=("a", "b"))
+LABELLED_TEXT = replace(TEXT, classes=("a", "b"))
 KARATE = graphs.open("karate")
 MASS = {"environment": "point-mass", "horizon": 6, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
 CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
@@ -45,7 +45,7 @@ ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified uni
 TINY: dict[str, Any] = {"width": 4, "batch": 6}
 ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": TINY, "series": SMALL, "edges": TINY, "control": TINY}
 # every recipe with every kind of data that it takes
-KINDS = (*SPECS.values(), TEXT, TOLD, SERIES, KARATE.spec, CONTROL)
+KINDS = (*SPECS.values(), TEXT, LABELLED_TEXT, SERIES, KARATE.spec, CONTROL)
 PAIRS = [(r, s) for r in recipes.RECIPES if r not in RESIDUAL for s in KINDS if s.modality in recipes.modality(r).names]
 PAIRS += [(r, LARGER) for r in RESIDUAL]
 Gradients = dict[str, list[Tensor]]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .core import ANY, TEST, Data, Decoded, Spec, Split, Streamed, Unreadable, digests, divide
-from .files import Files, open_files
+from .files import Files, open_files, some
 from .labels import Known, from_table, of_classes, renamed
 from .spectrogram import Spectrogram
 from .survey import Progress, refuse, told, tree
@@ -135,7 +135,7 @@ def open(
     if labels is not None and label_pattern is not None:
         raise UsageError("labels of recordings", "both a table and a pattern of names", "give one of the two")
     files = open_files(path)
-    files = _of(files, [i for i, name in enumerate(files.names) if name.lower().endswith(SUFFIXES)])
+    files = some(files, [i for i, name in enumerate(files.names) if name.lower().endswith(SUFFIXES)])
     if not files.names:
         raise UsageError(f"recordings from {path.name!r}", "no file of sound in it", f"give {SOURCES}")
     skipped, notes = list(files.skipped), list[str]()
@@ -146,7 +146,7 @@ def open(
             found = f"{files.names[0]!r} and {len(files.names) - 1:,} more, none of which fits"
             raise UsageError(f"names like {pattern!r}", found, "write the pattern of their names, less the suffix")
         skipped += [(name, f"not named like {pattern}") for name, match in zip(files.names, matched) if not match]
-        files = _of(files, [i for i, match in enumerate(matched) if match])
+        files = some(files, [i for i, match in enumerate(matched) if match])
     if strict:
         refuse(skipped)
 
@@ -239,12 +239,6 @@ def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: f
         raise UsageError(f"limit={limit}", "fewer than one clip a part", "leave it out, or write for example 1000")
     if not 0 <= trim <= 200:
         raise UsageError(f"trim={trim}", "not 0 to 200 decibels", "write 40, or 0 to leave recordings as they are")
-
-
-def _of(files: Files, at: Sequence[int]) -> Files:
-    """Some of the files."""
-    names, sizes = [files.names[i] for i in at], [files.sizes[i] for i in at]
-    return Files(names, sizes, lambda i: files.read(at[i]), files.skipped)
 
 
 def _advice(skipped: Sequence[tuple[str, str]]) -> str:

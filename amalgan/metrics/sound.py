@@ -74,16 +74,18 @@ class Heard:
 
     def __init__(self, model: Any, transform: Spectrogram) -> None:
         self._model, self._transform = model, transform
-        self._made: dict[str, Tensor] = {}
+        self._made: dict[tuple[int, int, str], Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+    def sample(self, n: int, seed: int = 0, prior: str = "fitted", **kwargs: Any) -> Tensor:
         """As the model's; what was asked for before has been heard before."""
-        asked = repr((args, kwargs))
+        asked = n, seed, prior
+        if kwargs:
+            return heard(self._model.sample(n, seed, prior, **kwargs), self._transform)
         if asked not in self._made:
-            self._made[asked] = heard(self._model.sample(*args, **kwargs), self._transform)
+            self._made[asked] = heard(self._model.sample(n, seed, prior), self._transform)
         return self._made[asked]
 
 
