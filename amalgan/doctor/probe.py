@@ -431,8 +431,8 @@ def _coarse(x: Tensor) -> Tensor:
 
 
 def _detail(x: Tensor) -> float:
-    """Mean square of differences between neighbours along every axis but the first two; of series along time."""
-    axes = range(2, x.dim()) if x.dim() == 4 else range(1, x.dim() - 1)
+    """Mean square of differences between neighbours along every axis but the first two; of series, and of waves, along time."""
+    axes = range(2, x.dim()) if x.dim() == 4 or x.shape[1] == 1 else range(1, x.dim() - 1)
     return float(sum(x.diff(dim=axis).square().mean() for axis in axes))
 
 
