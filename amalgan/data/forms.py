@@ -2,7 +2,7 @@
 
     sound     a `Spectrogram` on the mel scale, 64 x 64, which every clip of every form is judged by
     waves     the samples themselves, x = clip, in [-1, 1]
-    spectra   a spectrogram of all rows of S, each row in its own units, for SpecGAN (Donahue et al. 2019, section 3.3):
+    spectra   a spectrogram of all rows of S, each row in its own units, for SpecGAN (Donahue et al. 2019):
 
         x = 1/2 + clip(y - mean, +-3 deviation) / (6 deviation)          y = `Spectrogram.forward`, in [0, 1]
 

@@ -52,7 +52,7 @@ SILENT = 1e-3  # of full scale: a recording that never gets there is silence
 LOUDEST, FLAT, CLIPPED = 0.999, 4, 0.01  # of full scale; samples in a row there; the share of such that is too much
 BLOCK = 256  # clips transformed at once
 FITTED = 10_000  # clips of the training part that the units of spectra are taken from
-TOLD = {"waves": "samples", "spectra": "spectrograms, each row in units of its own"}
+TOLD = {"waves": "samples a clip", "spectra": "spectrograms, each row in units of its own"}
 SplitBy = Literal["take", "speaker"]
 Long = Literal["cut", "windows"]
 
@@ -250,7 +250,7 @@ def _as_form(data: Data, form: Name, samples: list[Tensor], fitted: Form | None)
         details = details | {"spectra": way.to_json()}
     x = [of[:, None] if form == "waves" else _pictures(way, of) for of in samples]
     spec = replace(data.spec, modality=form, shape=way.shape, details=details)
-    notes = [*data.notes, f"networks see {' x '.join(map(str, way.shape[1:]))} {TOLD[form]}"]
+    notes = [*data.notes, f"networks see {' x '.join(f'{side:,}' for side in way.shape[1:])} {TOLD[form]}"]
     return replace(_with(data, x), spec=spec, fingerprint=f"{data.fingerprint} {form}", notes=notes)
 
 

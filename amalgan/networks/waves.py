@@ -1,4 +1,4 @@
-"""Networks of WaveGAN and SpecGAN (Donahue, McAuley and Puckette 2019, section 3 and appendix D): one pair, in one dimension or two.
+"""Networks of WaveGAN and SpecGAN (Donahue, McAuley and Puckette 2019, and its appendix): one pair, in one dimension or two.
 
     Decoder        z -> u = 2 Phi(z) - 1, uniform in [-1, 1] -> dense -> transposed convolutions, rectified units -> tanh
     Discriminator  convolutions, leaky units, phase shuffle in one dimension -> dense -> a logit

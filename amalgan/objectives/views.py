@@ -242,7 +242,7 @@ class Adaptive(Viewed):
 
 class PhaseShuffled(Viewed):
     """A game whose discriminator of waves moves its maps by -n .. n samples, evenly, each example's after each layer by shifts of
-    its own (Donahue et al. 2019, section 3.2; their code moves a whole batch alike).
+    its own (Donahue et al. 2019; their code moves a whole batch alike).
 
     Every pass draws anew: that of the game, that of its penalties. Outside of the term the discriminator moves nothing.
 
