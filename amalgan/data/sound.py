@@ -196,7 +196,7 @@ def open(
         notes.append("skipped " + told(skipped))
     notes.append(f"divided by {split_by}: none is on two sides")
     decoded = Decoded(x, digest, known.c, spec.classes, part, notes, skipped, group=group)
-    places: list[Tensor] = []
+    places: list[Tensor] = []  # of the clips of each part, which are asked for in their order
 
     def split(x: Tensor | Streamed, c: Tensor | None, at: np.ndarray) -> Clips:
         places.append(torch.from_numpy(at))

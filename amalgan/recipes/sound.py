@@ -32,10 +32,10 @@ def wavegan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """WaveGAN (Donahue et al. 2019): sound sample by sample, from transposed convolutions of length 25 and stride 4, against a
-    discriminator whose maps are moved in time; the Wasserstein game with a gradient penalty. Slow on a CPU, meant for a GPU.
+    """WaveGAN (Donahue et al. 2019): sound, sample by sample; slow on a CPU, meant for a GPU.
 
-    Clips of 256 to 262,144 samples; 16,384 in the paper: --rate 16000 --seconds 1.024.
+    Transposed convolutions of length 25 and stride 4 play the Wasserstein game, with a gradient penalty, against a discriminator
+    whose maps are moved in time. Clips of 256 to 262,144 samples; 16,384 in the paper: --rate 16000 --seconds 1.024.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
@@ -69,10 +69,9 @@ def specgan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """SpecGAN (Donahue et al. 2019): WaveGAN's twin on spectrograms, of 5 x 5 convolutions of stride 2; every row of frequencies
-    is standardised and cut off at 3 deviations. Slow on a CPU, meant for a GPU.
+    """SpecGAN (Donahue et al. 2019): WaveGAN's twin on spectrograms; slow on a CPU, meant for a GPU.
 
-    Spectrograms of 16 to 512 rows and as many frames; 128 in the paper: --rate 16000 --seconds 1.024.
+    Convolutions are 5 x 5 and of stride 2; every row of frequencies is standardised, and cut off at 3 deviations. Spectrograms of 16 to 512 rows and as many frames; 128 in the paper: --rate 16000 --seconds 1.024.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
