@@ -30,6 +30,7 @@ from ..errors import AmalganError, UsageError
 ANY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 HELD_OUT = 0.1
 SMALL = 100  # contents; below it the share of each side is exact instead of fixed by each content alone
+FULL = {torch.uint8: 255, torch.int16: 32767}  # whole numbers that mean 1: of images, of samples of sound
 READ_AHEAD = 8  # batches that may wait decoded; beyond it the oldest is dropped
 
 
@@ -138,7 +139,7 @@ class Split:
     """One part of the data: N items and their labels.
 
     Arguments:
-        x: uint8 (N, C, H, W), float32 (N, D), or a stream of uint8 images.
+        x: uint8 (N, C, H, W), int16 (N, 1, samples), float32 (N, D), or a stream of uint8 images.
         c: (N,) int64 labels, -1 = unknown; (N, K) float32 numbers, NaN = unknown; or None.
     """
 
@@ -164,7 +165,7 @@ class Split:
         return self._copies[key]
 
     def batch(self, index: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor | None]:
-        """Items as the networks take them: x float32 (B, *shape), images in [0, 1]; c (B,) or None.
+        """Items as the networks take them: x float32 (B, *shape), images in [0, 1], sound in [-1, 1]; c (B,) or None.
 
         Arguments:
             index: (B,) int64 positions in this split, on any device.
@@ -179,7 +180,7 @@ class Split:
             at = index.to(held.device)
             x, c = held.index_select(0, at), None if labels is None else labels[at]
         x = x.to(device, non_blocking=True)
-        return x.float().div_(255) if x.dtype == torch.uint8 else x, None if c is None else c.to(device)
+        return x.float().div_(FULL[x.dtype]) if x.dtype in FULL else x, None if c is None else c.to(device)
 
     def prefetch(self, index: Tensor) -> None:
         """Let a streamed split read (B,) items ahead; nothing to do for data in memory."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amalgan.data import Spec
+    from amalgan.models import LatentModel
     from amalgan.models.likelihoods import Likelihood
     from amalgan.objectives import Objective
     from amalgan.training import Plan
@@ -349,7 +350,7 @@ def told_of(
     if not spec.classes and "numbers" not in spec.details:
         instead = "put the images of each class in a folder of its name, or leave --condition out"
         raise UsageError("condition=labels", "data without labels", instead)
-    if decoder == "modulation" and not pictured(spec):
+    if decoder == "modulation" and spec.modality == "points":
         raise UsageError(f"decoder_condition={decoder}", f"data that are {spec.modality}", "write embedding")
     return Told(spec, decoder, hidden, discriminator)
 
@@ -407,6 +408,27 @@ def model_of(
         posterior=posterior,
         hidden=told.hidden,
     )
+
+
+def players(
+    spec: Spec, latent: int, decoder: nn.Module, judge: Any, told: Told | None, squash: bool = True
+) -> LatentModel:
+    """A generator and a discriminator with its `verdict`, told conditions by modulation and projection or not, as one model.
+
+    Arguments:
+        squash: whether a logistic squashes what the generator says.
+    """
+    from amalgan.models import LatentModel
+    from amalgan.models.labelled import LabelledModel
+    from amalgan.models.likelihoods import Gaussian
+    from amalgan.networks.conditions import Modulated, Projected
+
+    reads = Gaussian(squash=squash)
+    if told is None:
+        return LatentModel(spec, latent, reads, decoder, discriminator=judge)
+    named = Modulated(decoder, told.embedding(EMBEDDED))
+    asked = Projected(judge, told.embedding(judge.verdict.in_features))
+    return LabelledModel(spec, latent, reads, named, discriminator=asked, hidden=told.hidden)
 
 
 def _beside(spec: Spec) -> tuple[int, ...]:
