@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from amalgan.results import Row, show, write
+from benchmarks import jobs
 from benchmarks.machine import ROOT, processor
 from benchmarks.sizes import held
 
@@ -81,7 +82,7 @@ def measured(measure: str, folder: Path) -> dict[str, float]:
         return {"images": ours, "ratio": ours / theirs, "memory": held()}
     run = runs.train("vae", opened, steps=STEPS, out=folder / "run", threads=1)
     last = run.log()[-1]
-    return {"memory": held(), "waiting": last["waited"] / last["seconds"]}
+    return {"memory": held(), "waiting": last.get("waited", 0.0) / last["seconds"]}
 
 
 def decoder(folder: Path) -> Any:
@@ -104,15 +105,33 @@ def rate(split: Any, batches: int) -> float:
     return min(len(order), batches * BATCH) / (time.perf_counter() - start)
 
 
-def rows(found: dict[str, dict[str, float]], images: int) -> Iterator[Row]:
+def rows(found: dict[str, Any]) -> Iterator[Row]:
     """Of all measures."""
-    for measure, values in found.items():
-        for metric, value in values.items():
+    for measure in MEASURES:
+        for metric, value in found[measure].items():
             unit, better = METRICS[metric]
             yield Row(
-                "scale", measure, metric, unit, better, value, n=images, command="python -m benchmarks.scale",
-                device=f"{processor()}, 1 thread", note=f"{images:,} PNGs of 3 x {SIDE} x {SIDE} in tars of {SHARD:,}",
+                "scale", measure, metric, unit, better, value, n=IMAGES, command="python -m benchmarks.scale",
+                device=f"{processor()}, 1 thread", date=found["date"],
+                note=f"{IMAGES:,} PNGs of 3 x {SIDE} x {SIDE} in tars of {SHARD:,}",
             )  # fmt: skip
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Pack, measure, forget."""
+    (ROOT / "runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "runs") as name:
+        (Path(name) / "shards").mkdir()
+        pack(Path(name) / "shards", job["images"])
+        return {measure: apart(measure, name) for measure in MEASURES}
+
+
+def apart(measure: str, folder: str) -> dict[str, float]:
+    """A measure, by a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--one", measure, folder]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -125,18 +144,9 @@ def main() -> None:
     if asked.one:
         print(json.dumps(measured(asked.one[0], Path(asked.one[1]))))
         return
-    found = {}
-    with tempfile.TemporaryDirectory(dir=ROOT) as name:
-        folder = Path(name)
-        (folder / "shards").mkdir()
-        pack(folder / "shards", asked.images)
-        for measure in MEASURES:
-            command = [sys.executable, "-m", "benchmarks.scale", "--one", measure, name]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found[measure] = json.loads(done.stdout.splitlines()[-1])
-            print(measure, found[measure], flush=True)
+    (found,) = jobs.work("scale", [{"images": asked.images}], do, processes=1)
     if asked.images == IMAGES:
-        write("speed", list(rows(found, asked.images)))
+        write("speed", list(rows(found)))
         show("speed")
 
 
