@@ -227,16 +227,17 @@ def go(ours: Trainer, steps: int) -> dict[str, float]:
 # pythae
 
 
-def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
-    """pythae's BaseTrainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
+def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
+    """pythae's VAE and ours, the same network with the same weights.
+
+    Raises:
+        UsageError: pythae is not there.
+    """
     sys.path.insert(0, str(RIVALS))
     try:
-        from pythae.data.datasets import BaseDataset
         from pythae.models import VAE, VAEConfig
         from pythae.models.base.base_utils import ModelOutput
         from pythae.models.nn import BaseDecoder, BaseEncoder
-        from pythae.trainers import BaseTrainer, BaseTrainerConfig
-        from pythae.trainers.training_callbacks import TrainingCallback
     except ModuleNotFoundError as error:
         raise UsageError("pythae to compare with", str(error), f"run {COMMAND}, which installs it beside us") from None
 
@@ -279,8 +280,6 @@ def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
         for mine, other in zip(decoder.parameters(), decoded, strict=True):
             mine.copy_(other)
     model = LatentModel(Spec("images", (1, 28, 28), ()), LATENT, Gaussian(variance=1.0), decoder, encoder)
-    constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
-
     # the same network: as many parameters, and the same outputs
     assert count(rival) == count(model), (count(rival), count(model))
     with torch.no_grad():
@@ -290,7 +289,17 @@ def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
         torch.testing.assert_close(model.posterior(x).log_variance, code.log_covariance, rtol=1e-4, atol=1e-5)
         expected = rival.decoder(code.embedding)["reconstruction"].view(8, 1, 28, 28)
         torch.testing.assert_close(model.decode(code.embedding), expected, rtol=1e-4, atol=1e-5)
+    return rival, model
 
+
+def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
+    """pythae's BaseTrainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
+    rival, model = twins(name, images)
+    from pythae.data.datasets import BaseDataset
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
     ours = trainer(model, vae(), images, VAE_BATCH, 1e-3, (0.9, 0.999))
     steps = len(images) // VAE_BATCH
     duel = Duel(steps)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from amalgan.errors import UsageError
-from amalgan.metrics.neighbours import nearest, tiles
+from amalgan.metrics.neighbours import nearest, precision, tiles
 
 
 class Coverage(NamedTuple):
@@ -35,11 +35,12 @@ class Coverage(NamedTuple):
 
 def radii(features: Tensor, k: int = 5) -> Tensor:
     """Distance `(n,)` of each row `(n, d)` to its k-th nearest other row."""
-    return nearest(features, k=k)[0][:, -1]
+    return nearest(features, k=k, dtype=precision(len(features), *features.shape))[0][:, -1]
 
 
 def coverage(real: Tensor, fake: Tensor, k: int = 5, real_radii: Tensor | None = None) -> Coverage:
-    """Precision, recall, density and coverage of fakes `(m, d)` against reals `(n, d)`, in bounded memory.
+    """Precision, recall, density and coverage of fakes `(m, d)` against reals `(n, d)`, in bounded memory; of many of them in
+    float32, where a share that hangs on a hair may differ in its last digit.
 
     Arguments:
         k: neighbours that set a ball's radius.
@@ -59,7 +60,7 @@ def coverage(real: Tensor, fake: Tensor, k: int = 5, real_radii: Tensor | None =
     balls_around_fake = torch.zeros(len(fake), dtype=torch.long)  # real balls that hold this fake
     real_is_inside = torch.zeros(len(real), dtype=torch.bool)
     real_is_covered = torch.zeros(len(real), dtype=torch.bool)
-    for i, j, d2 in tiles(real, fake):
+    for i, j, d2 in tiles(real, fake, precision(len(real), *fake.shape)):
         rows, columns = slice(i, i + len(d2)), slice(j, j + d2.shape[1])
         in_real_ball = d2 <= reach_real[rows, None]
         balls_around_fake[columns] += in_real_ball.sum(0)

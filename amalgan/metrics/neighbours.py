@@ -4,7 +4,7 @@
 
 The right side loses what the two norms share: a squared distance below `rounding * (|x|^2 + |y|^2)` is noise and is set
 to zero, so that copies are at distance 0. Tiles are at most 1,024 x 8,192: 64 MiB in float64, whatever the number of
-items.
+items. Of one set the tiles on one side of the diagonal are enough: d(x, y) = d(y, x).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 from amalgan.errors import UsageError
 
 ROWS, COLUMNS = 1024, 8192
+SQUARE = 2048  # side of a tile of one set with itself
+MANY = 10**11  # products (items x items x values) from which on float32 is exact enough, and twice as fast
 ROUNDING = {torch.float64: 1e-13, torch.float32: 3e-6}
 
 
@@ -28,9 +30,10 @@ class Items(Protocol):
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
-def blocks(items: Tensor | Items, size: int) -> Iterator[tuple[int, Tensor]]:
-    """Start index and rows `(block, D)` of a tensor `(N, ...)` or a data split, never held as floats in full."""
-    for start in range(0, len(items), size):
+def blocks(items: Tensor | Items, size: int, first: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Start index and rows `(block, D)` of a tensor `(N, ...)` or a data split from `first` on, never held as floats in
+    full."""
+    for start in range(first, len(items), size):
         stop = min(start + size, len(items))
         part = items[start:stop] if isinstance(items, Tensor) else items.batch(torch.arange(start, stop))[0]
         yield start, part.flatten(1)
@@ -56,6 +59,11 @@ def tiles(
             yield i, j, squared_distances(left.to("cpu", dtype) - origin, right)
 
 
+def precision(rows: int, columns: int, values: int) -> torch.dtype:
+    """In which so many items of so many values are compared: float64 unless that would take minutes."""
+    return torch.float64 if rows * columns * values < MANY else torch.float32
+
+
 def nearest(
     x: Tensor | Items,
     y: Tensor | Items | None = None,
@@ -73,22 +81,42 @@ def nearest(
     Raises:
         UsageError: fewer than k neighbours are there.
     """
-    itself = y is None
-    y = x if y is None else y
-    if len(y) - itself < k or len(x) == 0:
+    candidates = len(x) - 1 if y is None else len(y)
+    if candidates < k or len(x) == 0:
         raise UsageError(
             f"the {k} nearest neighbours of {len(x)} items",
-            f"{len(y) - itself} candidates",
+            f"{candidates} candidates",
             "use more samples or a smaller k",
         )
     best = torch.full((len(x), k), torch.inf, dtype=dtype)
     index = torch.full((len(x), k), -1)
-    for i, j, d2 in tiles(x, y, dtype):
-        if itself and i < j + d2.shape[1] and j < i + len(d2):
-            rows = torch.arange(max(i, j), min(i + len(d2), j + d2.shape[1]))
-            d2[rows - i, rows - j] = torch.inf
+
+    def seen(d2: Tensor, row: int, column: int) -> None:
+        """Squared distances `(rows, columns)` of x from `row` on to y from `column` on."""
         values, columns = d2.topk(min(k, d2.shape[1]), largest=False)
-        rows = slice(i, i + len(d2))  # type: ignore[assignment]
+        rows = slice(row, row + len(d2))
         merged, order = torch.cat([best[rows], values], 1).topk(k, largest=False)
-        best[rows], index[rows] = merged, torch.cat([index[rows], columns + j], 1).gather(1, order)
+        best[rows], index[rows] = merged, torch.cat([index[rows], columns + column], 1).gather(1, order)
+
+    if y is not None:
+        for i, j, d2 in tiles(x, y, dtype):
+            seen(d2, i, j)
+        return best.sqrt(), index
+    for i, j, d2 in _half(x, dtype):
+        if i == j:
+            d2.fill_diagonal_(torch.inf)
+        else:
+            seen(d2.T.contiguous(), j, i)
+        seen(d2, i, j)
     return best.sqrt(), index
+
+
+def _half(x: Tensor | Items, dtype: torch.dtype) -> Iterator[tuple[int, int, Tensor]]:
+    """The tiles of x with itself on one side of the diagonal, and on it: (row start, column start, squared distances)."""
+    origin: Tensor | None = None
+    for i, left in blocks(x, SQUARE):
+        left = left.to("cpu", dtype)
+        origin = left.mean(0) if origin is None else origin
+        left = left - origin
+        for j, right in blocks(x, SQUARE, i):
+            yield i, j, squared_distances(left, left if i == j else right.to("cpu", dtype) - origin)

@@ -47,8 +47,20 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, indices = coverage(real, fake), neighbours.nearest(real, k=3)[1]
     monkeypatch.setattr(neighbours, "ROWS", 16)
     monkeypatch.setattr(neighbours, "COLUMNS", 2)
+    monkeypatch.setattr(neighbours, "SQUARE", 9)
     assert coverage(real, fake) == whole
     assert torch.equal(neighbours.nearest(real, k=3)[1], indices)
+
+
+def test_many_items_are_compared_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = normal(400, 16, 0) + 3, normal(300, 16, 1) * 0.9 + 3
+    exact = coverage(real, fake)
+    monkeypatch.setattr(neighbours, "MANY", 0)
+    asked: list[torch.dtype] = []
+    plain = neighbours.squared_distances
+    monkeypatch.setattr(neighbours, "squared_distances", lambda x, y: (asked.append(x.dtype), plain(x, y))[1])
+    assert coverage(real, fake)[:4] == pytest.approx(exact[:4], abs=0.01)
+    assert set(asked) == {torch.float32}
 
 
 def test_by_hand() -> None:
