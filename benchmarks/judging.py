@@ -132,8 +132,7 @@ def nll() -> dict[str, Any]:
             return float(rival.get_nll(x, n_samples=SAMPLES, batch_size=100))
 
     def agree(mine: torch.Tensor, other: float) -> None:
-        # neither estimate is exact, and pythae leaves out a constant of a Gaussian of variance 1
-        assert abs(float(mine.mean()) - 784 * 0.9189385 - abs(other)) < 2, (float(mine.mean()), other)
+        assert abs(float(mine.mean()) + other) < 2, (float(mine.mean()), other)  # theirs is log p(x); both are estimates
 
     found = duel(lambda: importance_sampled_nll(model, x, SAMPLES), theirs, agree)
     return found | {f"{side} ms": 1000 * found[side] / IMAGES for side in ("ours", "theirs")}
