@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional gpu clean
+.PHONY: benchmarks demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -65,9 +65,10 @@ results-series: $(VENV)/.dev
 results-audio: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
 
-# Models that are told labels, against the same without: about two CPU-hours, two processes.
+# Models that are told labels, against the same without; attention against none: about four CPU-hours, two processes.
 results-conditional: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conditional
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attention
 
 # Which divergence drops modes, what KL schedules do, whether the doctor is right, games by remedies on mixtures, stacked
 # digits: about fifteen CPU-hours, two processes.
@@ -78,9 +79,14 @@ results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
 
-# Training speed against peers, one CPU thread: about 3 CPU-minutes.
+# Speed of training, judging and using against peers, sizes of images, a million of them; one CPU thread: about an hour.
 results-speed: .rivals/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judging
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sizes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
+
+benchmarks: results-speed
 
 # Everything that needs a CUDA device: tests, then speed. Says so and stops where there is none.
 gpu: $(VENV)/.dev

@@ -2,7 +2,7 @@
 
 metrics/frechet      10,000 x 2,048 features: numpy's covariances and scipy's root of their product, as in pytorch-fid
 metrics/prdc         precision, recall, density, coverage of as many: scikit-learn's distances, all at once, as in `prdc`
-metrics/nll          importance sampled likelihood, 500 samples an image: pythae's get_nll, the same network and weights
+metrics/nll          importance sampled likelihood, 500 samples an image: pythae's get_nll, its default network and the same weights
 metrics/prdc-50k     50,000 x 2,048: our seconds, and the most memory beyond that of the features
 sampling             images a second of the default vae and gan at 28 px, and of their decoder in a plain loop
 start                seconds of `amalgan --help`, of `amalgan sample RUN` to a PNG, and the memory of that; wall time
@@ -122,7 +122,7 @@ def nll() -> dict[str, Any]:
     from amalgan.metrics.likelihood import importance_sampled_nll
 
     images = mnist(IMAGES, 28)
-    rival, model = twins("conv-vae", images)
+    rival, model = twins("mlp-vae", images)
     x = images.float() / 255
     model.eval()
     rival.eval()

@@ -51,7 +51,7 @@ def importance_sampled_nll(
     k: int = 500,
     seed: int = 0,
     prior: Prior | None = None,
-    at_once: int = 2048,
+    at_once: int = 1024,
     c: Tensor | None = None,
 ) -> Tensor:
     """Upper bound on -log p(x) by importance sampling from the posterior, `(N,)` float64 nats per example.
@@ -84,7 +84,7 @@ def importance_sampled_nlls(
     priors: Sequence[Prior],
     k: int = 500,
     seed: int = 0,
-    at_once: int = 2048,
+    at_once: int = 1024,
     c: Tensor | None = None,
 ) -> Tensor:
     """`importance_sampled_nll` under several priors `(P, N)` at the price of one: the samples are shared."""
