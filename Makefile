@@ -69,6 +69,7 @@ results-audio: $(VENV)/.dev
 results-conditional: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conditional
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attention
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faces
 
 # Which divergence drops modes, what KL schedules do, whether the doctor is right, games by remedies on mixtures, stacked
 # digits: about fifteen CPU-hours, two processes.

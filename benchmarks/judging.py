@@ -132,7 +132,10 @@ def nll() -> dict[str, Any]:
             return float(rival.get_nll(x, n_samples=SAMPLES, batch_size=100))
 
     def agree(mine: torch.Tensor, other: float) -> None:
-        assert abs(float(mine.mean()) + other) < 2, (float(mine.mean()), other)  # theirs is log p(x); both are estimates
+        assert abs(float(mine.mean()) + other) < 2, (
+            float(mine.mean()),
+            other,
+        )  # theirs is log p(x); both are estimates
 
     found = duel(lambda: importance_sampled_nll(model, x, SAMPLES), theirs, agree)
     return found | {f"{side} ms": 1000 * found[side] / IMAGES for side in ("ours", "theirs")}
