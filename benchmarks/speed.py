@@ -7,6 +7,9 @@
     training/conv-vae    pythae's own trainer, a small convolutional encoder and decoder (32-64 channels); ours has the
                          same weights and arithmetic in two layers that run better
     training/conv-vae-same-modules    the same with the rival's very modules on both sides
+    training/vaegan      pythae's VAEGAN and its trainer of three optimisers, the learned similarity, a discriminator of 32-64
+                         channels, both players always moved; its gradients are not those of the paper (its encoder gets the
+                         decoder's loss, too), so the curves are printed, and need not agree
     training/dcgan       a textbook loop: fp32, Adam as it comes, real and fake in passes of their own, nothing frozen
     overhead/conv-32     our trainer against a loop written out for the very same arithmetic
     overhead/looks       what the doctor's looks take of training time, for vae and vaegan at 3 x 32 x 32
@@ -23,6 +26,7 @@ import argparse
 import contextlib
 import io
 import logging
+import math
 import statistics
 import sys
 import tempfile
@@ -43,7 +47,7 @@ from amalgan.errors import UsageError
 from amalgan.models import LatentModel
 from amalgan.models.likelihoods import Gaussian
 from amalgan.noise import Noise
-from amalgan.objectives import gan, vae
+from amalgan.objectives import KL, Similarity, gan, vae
 from amalgan.results import Row, write
 from amalgan.runs import LOOKS
 from amalgan.training import Plan, Trainer
@@ -54,6 +58,7 @@ COMMAND = "make results-speed"
 
 VAE_BATCH, GAN_BATCH, LATENT, NOISE = 128, 64, 16, 100
 LOG_2PI = 1.8378770664093453
+ADVERSARIAL = 0.5  # of the decoder's loss in the VAE-GAN, pythae's default
 
 
 @dataclass
@@ -153,15 +158,21 @@ def hwc(x: Tensor) -> Tensor:
     return x.view(64, 7, 7, *x.shape[1:]).permute(1, 2, 0, *range(3, x.dim() + 2)).reshape(x.shape)
 
 
+def judge(better: bool = False) -> tuple[nn.Sequential, nn.Linear]:
+    """A discriminator of 32 and 64 channels, and its head."""
+    layers: list[nn.Module] = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, Flat() if better else nn.Flatten()), (Code if better else nn.Linear)(3136, 1)
+
+
 class Verdict(nn.Module):
     """The networks of a textbook discriminator as the library asks for them: logits (B,) and features (B, F)."""
 
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, head: nn.Module, centred: bool = True) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
+        self.trunk, self.head, self.centred = trunk, head, centred
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.trunk(2 * x - 1)
+        features = self.trunk(2 * x - 1 if self.centred else x)
         return self.head(features).squeeze(1), features
 
 
@@ -227,17 +238,19 @@ def go(ours: Trainer, steps: int) -> dict[str, float]:
 # pythae
 
 
-def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
-    """pythae's VAE and ours, the same network with the same weights.
+def imported() -> dict[str, Any]:
+    """What is used of pythae, by name.
 
     Raises:
-        UsageError: pythae is not there.
+        UsageError: it is not there.
     """
     sys.path.insert(0, str(RIVALS))
     try:
-        from pythae.models import VAE, VAEConfig
+        from pythae import models, trainers
+        from pythae.data.datasets import BaseDataset
         from pythae.models.base.base_utils import ModelOutput
-        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
+        from pythae.trainers.training_callbacks import TrainingCallback
     except ModuleNotFoundError as error:
         raise UsageError("pythae to compare with", str(error), f"run {COMMAND}, which installs it beside us") from None
 
@@ -259,19 +272,45 @@ def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
         def forward(self, z: Tensor) -> Any:
             return ModelOutput(reconstruction=self.net(z))
 
+    class Judge(BaseDiscriminator):  # type: ignore[misc]
+        depth = 2
+
+        def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+            super().__init__()
+            self.trunk, self.head = trunk, head
+
+        def forward(self, x: Tensor, output_layer_levels: list[int] | None = None) -> Any:
+            h = self.trunk(x)
+            if output_layer_levels == [1]:
+                return ModelOutput(embedding_layer_1=h)
+            return ModelOutput(embedding=torch.sigmoid(self.head(h)))
+
+    return {"models": models, "trainers": trainers, "BaseDataset": BaseDataset, "TrainingCallback": TrainingCallback,
+            "Encoder": Encoder, "Decoder": Decoder, "Judge": Judge}  # fmt: skip
+
+
+def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
+    """pythae's VAE or VAE-GAN and ours, the same networks with the same weights."""
+    theirs = imported()
     torch.manual_seed(0)
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT)
+    settings = {"input_dim": (1, 28, 28), "latent_dim": LATENT}
     if name == "mlp-vae":
-        rival = VAE(config)  # its own default networks
+        rival = theirs["models"].VAE(theirs["models"].VAEConfig(**settings))  # its own default networks
     else:
         encoder, decoder = conv()
-        rival = VAE(config, Encoder(encoder[:-1]), Decoder(decoder))
+        parts = [theirs["Encoder"](encoder[:-1]), theirs["Decoder"](decoder)]
+        rival = theirs["models"].VAE(theirs["models"].VAEConfig(**settings), *parts)
+        if name == "vaegan":
+            judging = {"adversarial_loss_scale": ADVERSARIAL, "reconstruction_layer": 1, "margin": 100.0}
+            config = theirs["models"].VAEGANConfig(**settings, **judging)
+            rival = theirs["models"].VAEGAN(config, *parts, theirs["Judge"](*judge()))
 
     head, variance = rival.encoder.embedding, rival.encoder.log_var
     coded = [torch.cat([head.weight, variance.weight]), torch.cat([head.bias, variance.bias])]
     decoded = list(rival.decoder.parameters())
-    encoder, decoder = mlp() if name == "mlp-vae" else conv(better=name == "conv-vae")
-    if name == "conv-vae":
+    better = name in ("conv-vae", "vaegan")
+    encoder, decoder = mlp() if name == "mlp-vae" else conv(better)
+    if better:
         coded[0] = hwc(coded[0].T).T
         decoded[:2] = map(hwc, decoded[:2])
     with torch.no_grad():
@@ -279,7 +318,17 @@ def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
             mine.copy_(other)
         for mine, other in zip(decoder.parameters(), decoded, strict=True):
             mine.copy_(other)
-    model = LatentModel(Spec("images", (1, 28, 28), ()), LATENT, Gaussian(variance=1.0), decoder, encoder)
+    discriminator = None
+    if name == "vaegan":
+        discriminator = Verdict(*judge(better), centred=False)
+        judged = list(rival.discriminator.parameters())
+        judged[-2] = hwc(judged[-2].T).T
+        with torch.no_grad():
+            for mine, other in zip(discriminator.parameters(), judged, strict=True):
+                mine.copy_(other)
+    shape = Spec("images", (1, 28, 28), ())
+    model = LatentModel(shape, LATENT, Gaussian(variance=1.0), decoder, encoder, discriminator=discriminator)
+
     # the same network: as many parameters, and the same outputs
     assert count(rival) == count(model), (count(rival), count(model))
     with torch.no_grad():
@@ -289,26 +338,31 @@ def twins(name: str, images: Tensor) -> tuple[Any, LatentModel]:
         torch.testing.assert_close(model.posterior(x).log_variance, code.log_covariance, rtol=1e-4, atol=1e-5)
         expected = rival.decoder(code.embedding)["reconstruction"].view(8, 1, 28, 28)
         torch.testing.assert_close(model.decode(code.embedding), expected, rtol=1e-4, atol=1e-5)
+        if discriminator is not None:
+            verdict = torch.sigmoid(discriminator(x)[0])
+            torch.testing.assert_close(verdict, rival.discriminator(x).embedding.squeeze(1), rtol=1e-4, atol=1e-5)
     return rival, model
 
 
 def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
-    """pythae's BaseTrainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
-    rival, model = twins(name, images)
-    from pythae.data.datasets import BaseDataset
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
-
-    constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
-    ours = trainer(model, vae(), images, VAE_BATCH, 1e-3, (0.9, 0.999))
+    """pythae's trainer in full, an epoch a round; ours moves in its callbacks, between its epochs."""
+    theirs, (rival, model) = imported(), twins(name, images)
+    objective = vae()
+    if name == "vaegan":
+        by_features = Similarity(("decoder",), 1.0)
+        game = gan("minimax", ("fake",), ("decoder",))
+        objective = KL(moves=("encoder",)) + Similarity(("encoder",), 1.0)
+        objective = objective + (1 - ADVERSARIAL) * by_features + ADVERSARIAL * game
+    ours = trainer(model, objective, images, VAE_BATCH, 1e-3, (0.9, 0.999))
     steps = len(images) // VAE_BATCH
     duel = Duel(steps)
+    constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
 
-    class Turns(TrainingCallback):  # type: ignore[misc]
+    class Turns(theirs["TrainingCallback"]):  # type: ignore[misc, name-defined]
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
             def mine() -> float:
                 terms = go(ours, steps)
-                return terms["reconstruction"] - constant + terms["kl"]
+                return terms["similarity"] if name == "vaegan" else terms["reconstruction"] - constant + terms["kl"]
 
             seconds, loss = timed(mine, steps)
             duel.ours.append(seconds)
@@ -323,15 +377,16 @@ def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         logging.disable(logging.INFO)
-        settings = BaseTrainerConfig(
-            output_dir=folder,
-            learning_rate=1e-3,
-            per_device_train_batch_size=VAE_BATCH,
-            num_epochs=rounds,
-            no_cuda=True,
-        )
-        held = BaseDataset(images.float() / 255, torch.zeros(len(images)))
-        BaseTrainer(rival, held, training_config=settings, callbacks=[Turns()]).train()
+        common = {"output_dir": folder, "per_device_train_batch_size": VAE_BATCH, "num_epochs": rounds, "no_cuda": True}
+        held = theirs["BaseDataset"](images.float() / 255, torch.zeros(len(images)))
+        if name == "vaegan":
+            rates = {f"{part}_learning_rate": 1e-3 for part in ("encoder", "decoder", "discriminator")}
+            settings = theirs["trainers"].CoupledOptimizerAdversarialTrainerConfig(**common, **rates)
+            made = theirs["trainers"].CoupledOptimizerAdversarialTrainer
+        else:
+            settings = theirs["trainers"].BaseTrainerConfig(**common, learning_rate=1e-3)
+            made = theirs["trainers"].BaseTrainer
+        made(rival, held, training_config=settings, callbacks=[Turns()]).train()
         logging.disable(logging.NOTSET)
     return duel
 
@@ -546,7 +601,7 @@ def noise_images(count: int, size: int) -> Tensor:
     return (F.interpolate(coarse, size=size, mode="bilinear") * 255).to(torch.uint8)
 
 
-CASES = ("mlp-vae", "conv-vae", "conv-vae-same-modules", "dcgan", "conv-32", "looks-vae", "looks-vaegan")
+CASES = ("mlp-vae", "conv-vae", "conv-vae-same-modules", "vaegan", "dcgan", "conv-32", "looks-vae", "looks-vaegan")
 
 
 def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
@@ -573,6 +628,10 @@ def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
                 if name == "conv-vae"
                 else "the very same modules on both sides"
             )
+        elif name == "vaegan":
+            duel = against_pythae(name, images(256 if dry else 2_560, 28), rounds=3 if dry else 16)
+            note = "pythae 0.1.2's VAEGAN, its trainer of three optimisers, convolutions of 32 and 64 channels, batch 128; "
+            note += "its encoder gets the decoder's loss, too, so loss curves differ"
         elif name == "dcgan":
             duel, judges = against_textbook(images(256 if dry else 12_800, 32), 3 if dry else 13, 1 if dry else 8)
             note = (
@@ -583,8 +642,8 @@ def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
         else:
             duel = overhead(3 if dry else 16, 1 if dry else 8)
             note = "recipes.vae at 3x32x32, batch 64, against the same arithmetic written out; 1 = no cost"
-        gap = curves(name, duel, 1.0 if dry else 0.1 if name == "dcgan" else 0.02)
-        note += f"; loss curves agree to {gap:.1%}"
+        gap = curves(name, duel, math.inf if name == "vaegan" else 1.0 if dry else 0.1 if name == "dcgan" else 0.02)
+        note += "" if name == "vaegan" else f"; loss curves agree to {gap:.1%}"
         table = "overhead" if name == "conv-32" else "training"
         yield row(name, duel, note, time.process_time() - before, table)
 
