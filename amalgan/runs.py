@@ -139,7 +139,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "model" / "config.json").is_file()
+        """Whether its model has been written and no larger budget was given since."""
+        log = self.log()
+        return (self.folder / "model" / "config.json").is_file() and bool(log) and log[-1]["step"] >= self.steps
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""
@@ -294,18 +296,21 @@ def resume(
         UsageError: the run is finished and no larger budget is given.
         AmalganError: no whole checkpoint.
     """
+    distributed.start()
     run = Run(folder, data)
-    if run.finished and (steps is None or steps <= run.steps):
-        raise UsageError(
-            f"resuming {folder}", f"it has finished its {run.steps} steps", f"write --steps {2 * run.steps}"
-        )
-    if steps is not None:
-        if steps < run.steps:
+
+    def asked() -> str:
+        if run.finished and (steps is None or steps <= run.steps):
+            raise UsageError(
+                f"resuming {folder}", f"it has finished its {run.steps} steps", f"write --steps {2 * run.steps}"
+            )
+        if steps is not None and steps < run.steps:
             raise UsageError(
                 f"resuming {folder} to {steps} steps", f"its budget is {run.steps}", "write a larger --steps"
             )
-        run.record["steps"] = run.steps = steps
-        files.write_json(run.folder / "recipe.json", run.record)
+        return str(steps or run.steps)
+
+    run.record["steps"] = run.steps = int(distributed.kept(asked))  # asked once: who was restarted may find it done
     return Prepared(run.folder, run.record, run.data).go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -381,7 +386,7 @@ class Prepared:
         return _plan(self.record, self.data)
 
     def go(self, checkpoint_seconds: float = 60.0, tensorboard: bool = False, watcher: Watcher | None = None) -> Run:
-        """Train to the end of the budget."""
+        """Train to the end of the budget, from the last checkpoint if there is one."""
         torch.set_num_threads(int(self.record["threads"]))
         trainer = _trainer(self.record, self.data, self.steps)
         first = distributed.is_first()
@@ -393,6 +398,7 @@ class Prepared:
         if any((self.folder / "checkpoints").glob("step_*")):
             groups, saved, _ = checkpoints.latest(self.folder / "checkpoints")
             trainer.load_state(groups, saved["step"])
+        _check_alike(self.folder, trainer.step_count)
         with _memory_explained(self.record), Keeper(self, trainer, tensorboard if first else False, first) as keeper:
             keeper.loop(checkpoint_seconds, watcher)
         return Run(self.folder, self.data)
@@ -426,7 +432,10 @@ def prepare(
     _check_budget(steps, minutes)
     options = data_options or {}
     opened = data if isinstance(data, Data) else recipes.modality(recipe, data).open(data, **options, progress=reading)
-    folder = _folder(out, recipe, opened, seed)
+    folder = Path(distributed.kept(lambda: str(_folder(out, recipe, opened, seed))))
+    if distributed.any_of(distributed.is_first() and (folder / "recipe.json").exists())[0]:
+        begun = Run(folder, opened)  # by an earlier attempt of this job, which a failure ended
+        return Prepared(folder, begun.record, begun.data)
     spec = opened.spec
     record = {
         "format": FORMAT,
@@ -515,8 +524,9 @@ class Keeper:
                 shown = time.perf_counter()
             if step % picture == 0 or last:
                 self._picture(step)
-            stop = bool(distributed.agree(float(self.stop)))
-            if last or stop or time.perf_counter() - saved > checkpoint_seconds:
+            # agreed on, since to save is a work of all; no two clocks are alike
+            stop, due = distributed.any_of(self.stop, self.first and time.perf_counter() - saved > checkpoint_seconds)
+            if last or stop or due:
                 self._check()
                 self._save(step)
                 saved = time.perf_counter()
@@ -586,8 +596,9 @@ class Keeper:
             files.write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
     def _save(self, step: int) -> None:
+        state = self.trainer.state()
         if self.first:
-            checkpoints.write(self.folder / "checkpoints", self.trainer.state(), step)
+            checkpoints.write(self.folder / "checkpoints", state, step)
 
     @torch.no_grad()
     def _picture(self, step: int) -> None:
@@ -628,7 +639,18 @@ def _plan(record: dict[str, Any], data: Data) -> Plan:
 
 
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
-    return Trainer(_plan(record, data), data.train, steps, record["seed"], record["device"], record["clip"])
+    device = distributed.device(record["device"])
+    return Trainer(_plan(record, data), data.train, steps, record["seed"], device, record["clip"])
+
+
+def _check_alike(folder: Path, step: int) -> None:
+    """All processes go on from the same step, or they would wait for each other for ever."""
+    if distributed.any_of(step != distributed.agree(step))[0]:
+        raise AmalganError(
+            f"going on with {folder} in {distributed.world()} processes",
+            f"not all of them find the same checkpoint; process {distributed.rank()} that of step {step}",
+            "put the run where all machines see it, by --out",
+        )
 
 
 def _paces(record: dict[str, Any], data: Data) -> Iterator[Pace]:
@@ -699,7 +721,7 @@ def _threads(threads: int | None, spec: Spec) -> int:
     # Small layers lose more to waiting for each other than they win: on points and 8 px digits one thread is fastest.
     # A rule, not a timing: the number of threads changes rounding, and the same command should give the same numbers.
     small = math.prod(spec.shape) <= 512
-    return 1 if small else max(1, min(THREADS, cores // distributed.world()))
+    return 1 if small else max(1, min(THREADS, cores // distributed.beside()))
 
 
 def _precision(wanted: str, plan: Plan, device: str) -> str:

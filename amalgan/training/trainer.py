@@ -304,8 +304,7 @@ class Trainer:
         """
         weights = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
         found = self.signals.bad()
-        trouble = torch.tensor(float(found is not None or bool(weights)), device=self.device)
-        if not distributed.mean(trouble):  # one process's trouble stops all, or the others would wait for it
+        if not distributed.any_of(found is not None or bool(weights))[0]:  # one process's trouble stops all, or the others would wait for it
             return
         networks = ", ".join(dict.fromkeys(name.split(".")[0] for name in weights))
         also = f", and weights of {networks} are not" if weights else ""
@@ -333,7 +332,10 @@ class Trainer:
     # Saving
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All that a later process needs, as named tensors in named groups; with `step_count`, the whole state."""
+        """All that later processes need, as named tensors in named groups; with `step_count`, the whole state.
+
+        All processes ask together, and what each has logged for itself is averaged: they go on from one state.
+        """
         groups = {"model": dict(self.model.state_dict()), "average": dict(self.average)}
         for name, optimiser in self.optimisers.items():
             groups[f"optimiser.{name}"] = {
@@ -344,9 +346,9 @@ class Trainer:
         groups["signals"] = {
             # weights are numbers of 64 bits, and must come back as they were
             f"{kind}.{name}": torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-            for kind in ("sums", "counts", "weights", "first_bad")
+            for kind in ("counts", "weights", "first_bad")
             for name, value in getattr(self.signals, kind).items()
-        }
+        } | {f"sums.{name}": distributed.mean(value) for name, value in self.signals.sums.items()}
         return groups
 
     def load_state(self, groups: dict[str, dict[str, Tensor]], step_count: int) -> None:
