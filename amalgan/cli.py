@@ -31,7 +31,7 @@ TUNE_FLAGS = (
     "trials", "search", "question", "seeds", "steps", "minutes", "n", "seed", "out", "jobs", "device", "threads",
     "precision", "clip",
 )  # fmt: skip
-RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
+RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip", "accumulate")
 COMPARE_FLAGS = (
     "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
     "precision", "clip",
@@ -307,6 +307,9 @@ def _train_recipe(named: Any, name: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
     _machine(parser, " (all; 1 for points and tiny images)")
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="K", help="parts of a batch, of which memory holds one (1)"
+    )
     _keeping(parser)
     _kinds_flags(parser, name, "open", "read")
     _flags(parser.add_argument_group(f"arguments of {name}"), recipes.RECIPES[name])

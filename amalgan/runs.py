@@ -246,6 +246,7 @@ def train(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
+    accumulate: int = 1,
     checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
     watcher: Watcher | None = None,
@@ -265,6 +266,7 @@ def train(
         threads: of the processor; by default all cores, one for points and tiny images.
         precision: auto (bf16 where networks and machine profit), bf16 or fp32.
         clip: largest norm of a network's gradient.
+        accumulate: parts of the batch, of which one is in memory at a time.
         checkpoint_seconds: between checkpoints.
         tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
         watcher: called with a Tick now and then.
@@ -277,7 +279,7 @@ def train(
         Interrupted: after Ctrl-C; the run was saved.
     """
     prepared = prepare(recipe, data, steps=steps, minutes=minutes, seed=seed, out=out, device=device, threads=threads,
-                       precision=precision, clip=clip, data_options=data_options, **arguments)  # fmt: skip
+                       precision=precision, clip=clip, accumulate=accumulate, data_options=data_options, **arguments)  # fmt: skip
     return prepared.go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -344,6 +346,7 @@ def treated(folder: str | Path, remedy: Remedy, out: str | Path | None = None, d
         threads=run.record["threads"],
         precision=run.record["precision"],
         clip=clip,
+        accumulate=run.record.get("accumulate", 1),
         timed=False,
         **{**run.record["arguments"], **flags},
     )
@@ -416,6 +419,7 @@ def prepare(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
+    accumulate: int = 1,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
     reading: Callable[[int, int], None] | None = None,
@@ -457,6 +461,7 @@ def prepare(
         "threads": _threads(threads, spec),
         "precision": precision,
         "clip": clip,
+        "accumulate": accumulate,
         "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -640,7 +645,8 @@ def _plan(record: dict[str, Any], data: Data) -> Plan:
 
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
     device = distributed.device(record["device"])
-    return Trainer(_plan(record, data), data.train, steps, record["seed"], device, record["clip"])
+    return Trainer(_plan(record, data), data.train, steps, record["seed"], device, record["clip"],
+                   record.get("accumulate", 1))  # fmt: skip
 
 
 def _check_alike(folder: Path, step: int) -> None:
@@ -758,7 +764,7 @@ def _memory_explained(record: dict[str, Any]) -> Iterator[None]:
         raise AmalganError(
             f"training {record['recipe']} with batches of {batch}",
             "the memory does not suffice",
-            f"write --batch {max(2, batch // 2)}, or a smaller --width",
+            f"write --accumulate {2 * record.get('accumulate', 1)}, --batch {max(2, batch // 2)}, or a smaller --width",
         ) from error
 
 

@@ -87,8 +87,8 @@ def split(name: str) -> Split:
     return Split(torch.randint(0, 256, shape, generator=source, dtype=torch.uint8), None)
 
 
-def train(name: str) -> dict[str, torch.Tensor]:
-    trainer = Trainer(plan(name), split(name), STEPS, seed=4)
+def train(name: str, **options: Any) -> dict[str, torch.Tensor]:
+    trainer = Trainer(plan(name), split(name), STEPS, seed=4, **options)
     for _ in trainer.run():
         pass
     trainer.check()

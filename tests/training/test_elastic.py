@@ -123,7 +123,9 @@ def test_killed_workers_are_not_missed(named: bool, tmp_path: Path, launched: An
         until(lambda there=there: not set(there.values()) & set(workers(torchrun.pid).values()), torchrun)  # type: ignore[misc]
     finish(torchrun)
     assert kills >= 2, "it ended before it could be killed"
-    assert [path.name for path in folder.parent.iterdir() if path.name != "whole"] == [folder.name], "one run, gone on with"
+    assert [path.name for path in folder.parent.iterdir() if path.name != "whole"] == [folder.name], (
+        "one run, gone on with"
+    )
     same(tmp_path / "whole", folder)
 
 

@@ -30,11 +30,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-def test_two_processes_equal_one(name: str, two_processes: Path) -> None:
+def equal(two: dict[str, torch.Tensor], one: dict[str, torch.Tensor], name: str) -> None:
+    """To float tolerance, by how far the weights of that run moved at all."""
     start = {k: value for k, value in plan(name).model.state_dict().items() if value.is_floating_point()}
-    two, one = load_file(two_processes / f"{name}.safetensors"), train(name)
     assert two.keys() == one.keys()
     moved = max(float((one[key] - value).abs().max()) for key, value in start.items())
     for key, value in one.items():
@@ -44,6 +42,12 @@ def test_two_processes_equal_one(name: str, two_processes: Path) -> None:
         assert torch.allclose(two[key], value, rtol=1e-3, atol=0.05 * moved), (key, (two[key] - value).abs().max())
     differences = torch.cat([(two[key] - value).abs().flatten() for key, value in one.items() if key in start])
     assert differences.median() < 1e-3 * moved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_equal_one(name: str, two_processes: Path) -> None:
+    equal(load_file(two_processes / f"{name}.safetensors"), train(name), name)
 
 
 def test_without_other_processes_everything_is_the_identity() -> None:
