@@ -31,7 +31,7 @@ TUNE_FLAGS = (
     "trials", "search", "question", "seeds", "steps", "minutes", "n", "seed", "out", "jobs", "device", "threads",
     "precision", "clip",
 )  # fmt: skip
-RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip", "accumulate")
+RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip", "accumulate", "shard")
 COMPARE_FLAGS = (
     "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
     "precision", "clip",
@@ -309,6 +309,9 @@ def _train_recipe(named: Any, name: str) -> None:
     _machine(parser, " (all; 1 for points and tiny images)")
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="K", help="parts of a batch, of which memory holds one (1)"
+    )
+    parser.add_argument(
+        "--shard", action="store_true", help="several processes: each keeps its share of Adam's moments"
     )
     _keeping(parser)
     _kinds_flags(parser, name, "open", "read")

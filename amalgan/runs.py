@@ -247,6 +247,7 @@ def train(
     precision: str = "auto",
     clip: float | None = None,
     accumulate: int = 1,
+    shard: bool = False,
     checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
     watcher: Watcher | None = None,
@@ -267,6 +268,7 @@ def train(
         precision: auto (bf16 where networks and machine profit), bf16 or fp32.
         clip: largest norm of a network's gradient.
         accumulate: parts of the batch, of which one is in memory at a time.
+        shard: of several processes each keeps moments and averages of its share of the weights alone.
         checkpoint_seconds: between checkpoints.
         tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
         watcher: called with a Tick now and then.
@@ -279,7 +281,7 @@ def train(
         Interrupted: after Ctrl-C; the run was saved.
     """
     prepared = prepare(recipe, data, steps=steps, minutes=minutes, seed=seed, out=out, device=device, threads=threads,
-                       precision=precision, clip=clip, accumulate=accumulate, data_options=data_options, **arguments)  # fmt: skip
+                       precision=precision, clip=clip, accumulate=accumulate, shard=shard, data_options=data_options, **arguments)  # fmt: skip
     return prepared.go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -347,6 +349,7 @@ def treated(folder: str | Path, remedy: Remedy, out: str | Path | None = None, d
         precision=run.record["precision"],
         clip=clip,
         accumulate=run.record.get("accumulate", 1),
+        shard=run.record.get("shard", False),
         timed=False,
         **{**run.record["arguments"], **flags},
     )
@@ -399,7 +402,7 @@ class Prepared:
             files.sweep(self.folder)
             files.write_json(self.folder / "recipe.json", self.record)
         if any((self.folder / "checkpoints").glob("step_*")):
-            groups, saved, _ = checkpoints.latest(self.folder / "checkpoints")
+            groups, saved, _ = checkpoints.latest(self.folder / "checkpoints", trainer.wants)
             trainer.load_state(groups, saved["step"])
         _check_alike(self.folder, trainer.step_count)
         with _memory_explained(self.record), Keeper(self, trainer, tensorboard if first else False, first) as keeper:
@@ -420,6 +423,7 @@ def prepare(
     precision: str = "auto",
     clip: float | None = None,
     accumulate: int = 1,
+    shard: bool = False,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
     reading: Callable[[int, int], None] | None = None,
@@ -462,6 +466,7 @@ def prepare(
         "precision": precision,
         "clip": clip,
         "accumulate": accumulate,
+        "shard": shard,
         "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -601,22 +606,21 @@ class Keeper:
             files.write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
     def _save(self, step: int) -> None:
-        state = self.trainer.state()
-        if self.first:
-            checkpoints.write(self.folder / "checkpoints", state, step)
+        state, shared = self.trainer.state(), bool(self.trainer.owners)
+        if self.first or shared:
+            checkpoints.write(self.folder / "checkpoints", state, step, shared=shared)
 
     @torch.no_grad()
     def _picture(self, step: int) -> None:
-        if not self.first:
-            return
         with self.trainer.averaged_model() as model:
-            self.modality.preview(model, self.folder / "samples" / f"step_{step:08d}")
+            if self.first:
+                self.modality.preview(model, self.folder / "samples" / f"step_{step:08d}")
 
     def _finish(self) -> None:
-        if not self.first:
-            return
         trainer = self.trainer
         with trainer.averaged_model() as model:
+            if not self.first:
+                return
             model.finish(self.data, trainer.seed)
             card = _card(self.record, self.folder)
             save_pretrained(model, self.folder / "model", card)
@@ -646,7 +650,7 @@ def _plan(record: dict[str, Any], data: Data) -> Plan:
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
     device = distributed.device(record["device"])
     return Trainer(_plan(record, data), data.train, steps, record["seed"], device, record["clip"],
-                   record.get("accumulate", 1))  # fmt: skip
+                   record.get("accumulate", 1), record.get("shard", False))  # fmt: skip
 
 
 def _check_alike(folder: Path, step: int) -> None:

@@ -1,7 +1,8 @@
 """Several processes under torchrun: one averages what the others found, and nothing else changes.
 
 Noise is drawn for the global batch and cut by rank, so that n processes on batch B/n equal one on batch B; gradients of
-the player whose turn it is are averaged in one flat buffer. Without torchrun every function here is the identity.
+the player whose turn it is are averaged in one flat buffer. What training keeps of a weight besides the weight itself, its
+moments and its average, may be shared out: each process then moves those weights that it owns, and tells the others. Without torchrun every function here is the identity.
 
 Where a process dies, torchrun ends the others and starts all of them again, as often as --max-restarts says. Its store of
 names outlives them, and has what those before agreed on.
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import torch
@@ -177,6 +178,20 @@ def any_of(*claims: bool) -> list[bool]:
     return [share > 0 for share in mean(torch.tensor(claims, dtype=torch.float32)).tolist()]
 
 
+def everyones(value: Tensor) -> Tensor:
+    """Each process's tensor (...), all of them: (processes, ...)."""
+    whole = value.new_zeros(world(), *value.shape)
+    whole[rank()] = value
+    if world() > 1:
+        together(dist.all_reduce, whole)
+    return whole
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    everyones(torch.zeros(1))
+
+
 def agree(value: float) -> float:
     """The first process's number, in all of them."""
     if world() == 1:
@@ -193,15 +208,57 @@ def broadcast(model: nn.Module) -> None:
             together(dist.broadcast, tensor, 0)
 
 
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over processes."""
+Owners = dict[nn.Parameter, int]  # which process keeps what training needs of a weight besides the weight itself
+
+
+def owners(parameters: Iterable[nn.Parameter]) -> Owners:
+    """Who keeps what: the largest first, each with the process that has least so far; all processes say the same."""
+    loads = [0] * world()
+    found: Owners = {}
+    for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
+        found[parameter] = min(range(len(loads)), key=loads.__getitem__)
+        loads[found[parameter]] += parameter.numel()
+    return found
+
+
+def average_gradients(parameters: list[nn.Parameter], kept: Owners | None = None) -> None:
+    """Replace each gradient by its mean over processes; where weights are shared out, their owners alone get it."""
     if world() == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
+    moved = [p for p in parameters if p.grad is not None]
+    if not kept:
+        _averaged(moved, dist.all_reduce)
         return
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    together(dist.all_reduce, flat)
-    flat /= world()
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
-        gradient.copy_(part.view(gradient.shape))
+    for owner in range(world()):
+        theirs = [p for p in moved if kept[p] == owner]
+        _averaged(theirs, dist.reduce, owner)
+        if owner != rank():
+            for p in theirs:
+                p.grad = None
+
+
+def _averaged(parameters: list[nn.Parameter], operation: Callable[..., object], *more: int) -> None:
+    """Gradients in one flat buffer, through a collective operation, and back, divided."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if gradients:
+        _back(_through(gradients, operation, *more).div_(world()), gradients)
+
+
+def spread(weights: Iterable[tuple[Tensor, int]]) -> None:
+    """Give every process each owner's (tensor, owner)."""
+    held = list(weights)
+    for owner in range(world()):
+        theirs = [tensor for tensor, of in held if of == owner]
+        if theirs and world() > 1:
+            _back(_through(theirs, dist.broadcast, owner), theirs)
+
+
+def _through(tensors: list[Tensor], operation: Callable[..., object], *more: int) -> Tensor:
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    together(operation, flat, *more)
+    return flat
+
+
+def _back(flat: Tensor, tensors: list[Tensor]) -> None:
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+        tensor.copy_(part.view(tensor.shape))

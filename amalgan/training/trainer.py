@@ -129,6 +129,7 @@ class Trainer:
         clip: largest norm of a network's gradient; None takes the plan's.
         parts: of the batch, one of which is held at a time: their gradients add up to that of the whole. A part is
             like a process of its own, noise included; each player plays it anew.
+        shard: each process keeps moments and averages of its share of the weights alone.
 
     Raises:
         UsageError: a batch that does not divide over processes and parts; in training, parts where a term decides by
@@ -144,6 +145,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         clip: float | None = None,
         parts: int = 1,
+        shard: bool = False,
     ) -> None:
         self.plan, self.split, self.steps, self.seed = plan, split, steps, seed
         self.clip = plan.clip if clip is None else clip
@@ -160,15 +162,32 @@ class Trainer:
         self.device = torch.device(device)
         self.model = plan.model.to(self.device).to(memory_format=torch.channels_last)
         self.networks: dict[str, list[torch.nn.Parameter]] = self.model.networks
+        self.owners = distributed.owners(self.model.parameters()) if shard else {}
+        self.kept = {
+            name: [index for index, p in enumerate(parameters) if self._keeps(p)]
+            for name, parameters in self.networks.items()
+        }
         self.optimisers = {
-            name: torch.optim.Adam(parameters, lr=1.0, betas=plan.betas[name], fused=True)
+            # in a group, since a process may keep nothing of a small network
+            name: torch.optim.Adam(
+                [{"params": [parameters[index] for index in self.kept[name]]}],
+                lr=1.0,
+                betas=plan.betas[name],
+                fused=True,
+            )
             for name, parameters in self.networks.items()
         }
         self.step_count = 0
         self.signals = Signals()
         self.order = Order(len(split), plan.batch, seed)
         self._own = self._averaged()  # aliases of the weights, which are only ever changed in place
-        self.average = {name: value.clone() for name, value in self._own.items()} if plan.ema else {}
+        self._parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        kept = {name for name in self._own if name not in self._parameters or self._keeps(self._parameters[name])}
+        self.average = {name: value.clone() for name, value in self._own.items() if name in kept} if plan.ema else {}
+
+    def _keeps(self, parameter: torch.nn.Parameter) -> bool:
+        """Whether this process has that weight's moments and average."""
+        return self.owners.get(parameter, self.rank) == self.rank
 
     # One step
 
@@ -288,11 +307,18 @@ class Trainer:
     def _move(self, name: str) -> None:
         """A step of a network along its gradient, the mean over processes."""
         parameters = self.networks[name]
-        distributed.average_gradients(parameters)
+        distributed.average_gradients(parameters, self.owners)
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+            self._clip([p for p in parameters if p.grad is not None], self.clip)
         self.optimisers[name].step()
         self.optimisers[name].zero_grad(set_to_none=True)
+        distributed.spread((p.detach(), self.owners[p]) for p in parameters if p in self.owners)
+
+    def _clip(self, parameters: list[torch.nn.Parameter], most: float) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).to(self.device)
+        if self.owners:
+            norm = distributed.everyones(norm).norm()
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
     def _set_learning_rates(self) -> None:
         for name, optimiser in self.optimisers.items():
@@ -311,15 +337,18 @@ class Trainer:
             return
         decay = min(self.plan.ema, (1 + self.step_count) / (10 + self.step_count))  # young averages forget faster
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in floats], [self._own[n] for n in floats], 1 - decay)
+        if floats:
+            torch._foreach_lerp_([self.average[n] for n in floats], [self._own[n] for n in floats], 1 - decay)
         for name in self.average.keys() - set(floats):
             self.average[name].copy_(self._own[name])
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[Any]:
-        """The model, carrying its averaged weights while the context lasts, in evaluation mode."""
-        own = {name: self._own[name].clone() for name in self.average}
+        """The model, carrying its averaged weights while the context lasts, in evaluation mode; for all processes together."""
+        own = {name: value.clone() for name, value in self._own.items()} if self.plan.ema else {}
         self.model.load_state_dict(self.average, strict=False)
+        owned = ((self._own[name], self.owners.get(p)) for name, p in self._parameters.items() if name in own)
+        distributed.spread((value, owner) for value, owner in owned if owner is not None)
         training = self.model.training
         self.model.eval()  # with batch norm a sample would otherwise depend on those beside it
         try:
@@ -377,12 +406,13 @@ class Trainer:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that later processes need, as named tensors in named groups; with `step_count`, the whole state.
 
-        All processes ask together, and what each has logged for itself is averaged: they go on from one state.
+        All processes ask together, and what each has logged for itself is averaged: they go on from one state. Where
+        weights are shared out, all but the first say only what they alone keep.
         """
         groups = {"model": dict(self.model.state_dict()), "average": dict(self.average)}
         for name, optimiser in self.optimisers.items():
             groups[f"optimiser.{name}"] = {
-                f"{index}.{key}": value
+                f"{self.kept[name][index]}.{key}": value
                 for index, state in optimiser.state_dict()["state"].items()
                 for key, value in state.items()
             }
@@ -392,11 +422,22 @@ class Trainer:
             for kind in ("counts", "weights", "first_bad")
             for name, value in getattr(self.signals, kind).items()
         } | {f"sums.{name}": distributed.mean(value) for name, value in self.signals.sums.items()}
+        if self.owners and self.rank:
+            del groups["model"], groups["signals"]
+            groups["average"] = {name: value for name, value in self.average.items() if name in self._parameters}
         return groups
+
+    def wants(self, group: str, name: str) -> bool:
+        """Whether this process needs that tensor of a state."""
+        kind, _, network = group.partition(".")
+        if kind == "optimiser":
+            return int(name.partition(".")[0]) in self.kept[network]
+        return kind != "average" or name in self.average
 
     def load_state(self, groups: dict[str, dict[str, Tensor]], step_count: int) -> None:
         """Go on exactly where `state()` was taken."""
         self.model.load_state_dict(groups["model"])
+        groups = {of: {k: v for k, v in group.items() if self.wants(of, k)} for of, group in groups.items()}
         for name, value in groups.get("average", {}).items():
             self.average[name].copy_(value)
         for name, optimiser in self.optimisers.items():
@@ -406,7 +447,7 @@ class Trainer:
                 weight = self.networks[name][int(index)]
                 # the fused step walks memory, so moments must lie in memory as their weights do
                 like = torch.empty_like(weight, dtype=value.dtype) if value.shape == weight.shape else value.clone()
-                states.setdefault(int(index), {})[slot] = like.copy_(value)
+                states.setdefault(self.kept[name].index(int(index)), {})[slot] = like.copy_(value)
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
         self.signals = Signals()
         for key, value in groups.get("signals", {}).items():

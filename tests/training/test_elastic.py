@@ -48,6 +48,8 @@ def launched() -> Any:
     yield launch
     for process in started:
         if process.poll() is None:
+            for worker in workers(process.pid).values():  # each has a group of its own
+                os.kill(worker, signal.SIGKILL)
             os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -89,7 +91,9 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def same(one: Path, other: Path) -> None:
     """Weights, moments and samples, bit for bit."""
-    for name in (f"checkpoints/step_{STEPS:08d}/state.safetensors", "model/model.safetensors"):
+    saved = f"checkpoints/step_{STEPS:08d}"
+    names = [f"{saved}/{path.name}" for path in (one / saved).glob("*.safetensors")]
+    for name in [*names, "model/model.safetensors"]:
         a, b = load_file(one / name), load_file(other / name)
         assert a.keys() == b.keys()
         # sums of the log are averaged when they are saved: rounded once more
@@ -103,15 +107,14 @@ def same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("named", [True, False], ids=["with --out", "by the default name"])
-def test_killed_workers_are_not_missed(named: bool, tmp_path: Path, launched: Any) -> None:
+@pytest.mark.parametrize("named, shared", [(True, []), (False, ["--shard"])], ids=["--out", "default name, --shard"])
+def test_killed_workers_are_not_missed(named: bool, shared: list[str], tmp_path: Path, launched: Any) -> None:
     """A worker chosen at random is killed at a random step, three times."""
     chosen = random.Random(0)
-    whole = launched([*TORCHRUN, "--standalone", *TRAIN, "--out", str(tmp_path / "whole")])
-    finish(whole)
+    finish(launched([*TORCHRUN, "--standalone", *TRAIN, *shared, "--out", str(tmp_path / "whole")]))
     out = ["--out", str(tmp_path / "killed")] if named else []
     folder = tmp_path / "killed" if named else tmp_path / "runs" / "vaegan-digits-seed0"
-    torchrun = launched([*TORCHRUN, "--standalone", "--max-restarts=3", *TRAIN, *out], cwd=tmp_path)
+    torchrun = launched([*TORCHRUN, "--standalone", "--max-restarts=3", *TRAIN, *shared, *out], cwd=tmp_path)
     kills, before = 0, 0
     for share in (0.2, 0.5, 0.8):
         goal = max(before + 1, chosen.randint(int((share - 0.15) * STEPS), int(share * STEPS)))
