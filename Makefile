@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional gpu clean
+.PHONY: demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional results-scale gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -77,6 +77,10 @@ results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.doctor
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
+
+# What several processes send and hold: about five CPU-minutes, two processes.
+results-scale: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
 
 # Training speed against peers, one CPU thread: about 3 CPU-minutes.
 results-speed: .rivals/.installed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,12 @@ import pytest
 import torch
 from law_six import RUNS, plan, split, train
 from test_law_six import equal
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 import amalgan
 from amalgan import objectives as o
-from amalgan import recipes
-from amalgan.data import Spec
-from amalgan.data.core import Split
 from amalgan.errors import UsageError
 from amalgan.training import Trainer
+from benchmarks.scale import kept_in_parts
 
 # what decides by the whole batch, or takes several gradient steps in a turn
 REFUSED = ("free-bits", "seqgan", "graphgan", "gail", "gate", "timegan", "adaptive", "matching", "unrolled", "best",
@@ -94,35 +88,8 @@ def test_a_run_remembers_its_parts(tmp_path: Path) -> None:
 # Memory
 
 
-@contextmanager
-def measured() -> Iterator[list[int]]:
-    """The most bytes that backward passes kept at a time, as [bytes]; a tensor that is kept twice counts once."""
-    held: dict[int, int] = {}
-    peak = [0]
-
-    class Kept:
-        def __init__(self, tensor: Tensor) -> None:
-            self.tensor = tensor.detach()  # of its own output a node would keep itself alive
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            held[place] = storage.nbytes()
-            peak[0] = max(peak[0], sum(held.values()))
-            weakref.finalize(self, held.pop, place, None)
-
-    with saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-        yield peak
-
-
 @pytest.mark.parametrize("recipe", ["vae", "gan", "vaegan"])
 def test_parts_take_less_memory(recipe: str) -> None:
     """What is kept for backward passes falls with the parts, weights excepted, which are kept, too."""
-    x = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
-    peaks = []
-    for parts in (1, 4):
-        torch.manual_seed(1)
-        of = recipes.plan(recipe, Spec("images", (3, 16, 16)), {"latent": 4, "width": 8, "batch": 64})
-        trainer = Trainer(replace(of, precision="fp32"), Split(x, None), 1, parts=parts)
-        with measured() as peak:
-            trainer.step()
-        peaks.append(peak[0])
-    assert peaks[1] < 0.4 * peaks[0], peaks
+    whole, parts = (kept_in_parts(recipe, parts, batch=16, width=8, latent=4) for parts in (1, 4))
+    assert 0.2 * whole < parts < 0.4 * whole
