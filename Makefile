@@ -78,7 +78,7 @@ results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
 
-# What several processes send and hold: about five CPU-minutes, two processes.
+# What several processes send and hold: about four CPU-minutes, two processes.
 results-scale: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
 

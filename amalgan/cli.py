@@ -456,7 +456,11 @@ def _resume(a: argparse.Namespace) -> dict[str, Any] | None:
     return _said(a, run)
 
 
-def _said(a: argparse.Namespace, run: Any) -> dict[str, Any]:
+def _said(a: argparse.Namespace, run: Any) -> dict[str, Any] | None:
+    from amalgan.training import distributed
+
+    if not distributed.is_first():  # one of several processes speaks for all
+        return None
     last = run.log()[-1]
     if not a.json:
         print(f"{run.recipe}: {run.steps} steps in {last['seconds']:.0f} s, in {run.folder}")
