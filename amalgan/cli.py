@@ -431,7 +431,9 @@ def _keeping(parser: Parser) -> None:
 def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan import runs
     from amalgan.progress import Progress
+    from amalgan.training import distributed
 
+    distributed.start()  # of several processes one speaks
     own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
     options = _written(a, recipes.modality(a.recipe, a.data), "open")
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
@@ -441,7 +443,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
         for note in [*prepared.data.notes, _resolved(prepared)]:
             progress.note(note)
         if a.dry_run:
-            return _described(prepared, a.json)
+            return _described(prepared, a.json) if distributed.is_first() else None
         run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
     return _said(a, run)
 
@@ -449,7 +451,9 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
 def _resume(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan import runs
     from amalgan.progress import Progress
+    from amalgan.training import distributed
 
+    distributed.start()
     with Progress(f"resuming {a.run}") as progress:
         run = runs.resume(a.run, steps=a.steps, checkpoint_seconds=a.checkpoint_seconds, tensorboard=a.tensorboard,
                           watcher=progress.tick)  # fmt: skip
@@ -459,7 +463,7 @@ def _resume(a: argparse.Namespace) -> dict[str, Any] | None:
 def _said(a: argparse.Namespace, run: Any) -> dict[str, Any] | None:
     from amalgan.training import distributed
 
-    if not distributed.is_first():  # one of several processes speaks for all
+    if not distributed.is_first():
         return None
     last = run.log()[-1]
     if not a.json:

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 240  # seconds
 
 
-def launched(processes: int, *words: str) -> None:
-    """Run a command in so many processes, to its end; all are killed if one fails or they take too long."""
+def launched(processes: int, *words: str) -> str:
+    """What a command says that is run in so many processes; all are ended if one fails or they take too long."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
@@ -26,3 +26,4 @@ def launched(processes: int, *words: str) -> None:
         said, _ = agent.communicate(timeout=60)
         raise AssertionError(f"it hangs: {said[-3000:]}") from None
     assert agent.returncode == 0, said[-3000:]
+    return said

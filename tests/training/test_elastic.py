@@ -22,6 +22,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from amalgan import runs
+from amalgan.errors import AmalganError
 from amalgan.training import distributed
 
 STEPS = 300
@@ -191,3 +192,25 @@ def test_what_was_kept_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distributed, "_kept", itertools.count())
         answers = [distributed.kept(lambda n=n, attempt=attempt: f"{n} of attempt {attempt}") for n in range(2)]  # type: ignore[misc]
         assert answers == ["0 of attempt 0", "1 of attempt 0"]
+
+
+def test_who_is_left_alone_is_told_what_to_do() -> None:
+    def broken(why: str) -> None:
+        def operation(tensor: torch.Tensor) -> None:
+            raise RuntimeError(why)
+
+        distributed.together(operation, torch.zeros(1))
+
+    with pytest.raises(AmalganError, match="another of them has left") as told:
+        broken("[pair.cc:553] Connection closed by peer [127.0.0.1]:1433")
+    assert "resume" in told.value.instead and told.value.exit_code == 1
+    with pytest.raises(RuntimeError, match="shapes"):  # a mistake of our own stays one
+        broken("shapes do not match")
+
+
+def test_processes_that_find_different_checkpoints_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is at step 40, this one finds nothing: its machine does not see the folder."""
+    monkeypatch.setattr(distributed, "agree", lambda step: 40.0)
+    runs._check_alike(Path("runs/x"), 40)
+    with pytest.raises(AmalganError, match="where all machines see it"):
+        runs._check_alike(Path("runs/x"), 0)

@@ -63,20 +63,31 @@ def test_a_small_network_may_leave_a_process_nothing(monkeypatch: pytest.MonkeyP
     assert any(not of.param_groups[0]["params"] for of in made.optimisers.values())
 
 
-def torchrun(processes: int, *words: str) -> None:
-    launched(processes, "-m", "amalgan", *words)
-
-
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
     """Two processes share out; one, two and four go on; all end alike."""
-    torchrun(2, "train", "vaegan", "--data", "digits", "--steps", "8", "--shard", *SMALL, "--out", str(tmp_path / "2"))
+    said = launched(
+        2,
+        "-m",
+        "amalgan",
+        "train",
+        "vaegan",
+        "--data",
+        "digits",
+        "--steps",
+        "8",
+        "--shard",
+        *SMALL,
+        "--out",
+        str(tmp_path / "2"),
+    )
+    assert said.count("8 steps on cpu") == said.count("vaegan: 8 steps in") == 1, "one process speaks"
     saved = tmp_path / "2" / "checkpoints" / "step_00000008"
     assert sorted(path.name for path in saved.iterdir()) == ["state-1.safetensors", "state.json", "state.safetensors"]
     for processes in (1, 4):
         shutil.copytree(tmp_path / "2", tmp_path / str(processes))
     for processes in (1, 2, 4):
-        torchrun(processes, "resume", str(tmp_path / str(processes)), "--steps", "16")
+        launched(processes, "-m", "amalgan", "resume", str(tmp_path / str(processes)), "--steps", "16")
     states = {n: checkpoints.latest(tmp_path / str(n) / "checkpoints") for n in (1, 2, 4)}
     parts = {n: len(list((tmp_path / str(n) / "checkpoints" / "step_00000016").glob("*.safetensors"))) for n in states}
     assert parts == {1: 1, 2: 2, 4: 4}
