@@ -281,7 +281,8 @@ def train(
         Interrupted: after Ctrl-C; the run was saved.
     """
     prepared = prepare(recipe, data, steps=steps, minutes=minutes, seed=seed, out=out, device=device, threads=threads,
-                       precision=precision, clip=clip, accumulate=accumulate, shard=shard, data_options=data_options, **arguments)  # fmt: skip
+                       precision=precision, clip=clip, accumulate=accumulate, shard=shard, data_options=data_options,
+                       **arguments)  # fmt: skip
     return prepared.go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -441,7 +442,8 @@ def prepare(
     options = data_options or {}
     opened = data if isinstance(data, Data) else recipes.modality(recipe, data).open(data, **options, progress=reading)
     folder = Path(distributed.kept(lambda: str(_folder(out, recipe, opened, seed))))
-    if distributed.any_of(distributed.is_first() and (folder / "recipe.json").exists())[0]:
+    (begun_before,) = distributed.any_of(distributed.is_first() and (folder / "recipe.json").exists())
+    if begun_before:
         begun = Run(folder, opened)  # by an earlier attempt of this job, which a failure ended
         return Prepared(folder, begun.record, begun.data)
     spec = opened.spec
@@ -655,7 +657,8 @@ def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
 
 def _check_alike(folder: Path, step: int) -> None:
     """All processes go on from the same step, or they would wait for each other for ever."""
-    if distributed.any_of(step != distributed.agree(step))[0]:
+    (apart,) = distributed.any_of(step != distributed.agree(step))
+    if apart:
         raise AmalganError(
             f"going on with {folder} in {distributed.world()} processes",
             f"not all of them find the same checkpoint; process {distributed.rank()} that of step {step}",

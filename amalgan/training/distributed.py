@@ -2,7 +2,8 @@
 
 Noise is drawn for the global batch and cut by rank, so that n processes on batch B/n equal one on batch B; gradients of
 the player whose turn it is are averaged in one flat buffer. What training keeps of a weight besides the weight itself, its
-moments and its average, may be shared out: each process then moves those weights that it owns, and tells the others. Without torchrun every function here is the identity.
+moments and its average, may be shared out: each process then moves those weights that it owns, and tells the others.
+Without torchrun every function here is the identity.
 
 Where a process dies, torchrun ends the others and starts all of them again, as often as --max-restarts says. Its store of
 names outlives them, and has what those before agreed on.
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from amalgan.errors import AmalganError
 
 LEFT = ("closed by peer", "reset by peer", "Broken pipe", "Timed out", "remote process exited")
-PATIENCE = timedelta(minutes=5)  # for all processes to come together: some may still be importing torch
+PATIENCE = timedelta(minutes=30)  # for each other: some may still be reading data
 
 _store: dist.Store | None = None  # as old as torchrun itself, so that a restarted process finds what was kept
 _kept = itertools.count()  # values that this process has asked to be kept

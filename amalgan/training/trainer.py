@@ -373,9 +373,8 @@ class Trainer:
         """
         weights = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
         found = self.signals.bad()
-        if not distributed.any_of(found is not None or bool(weights))[
-            0
-        ]:  # one process's trouble stops all, or the others would wait for it
+        (trouble,) = distributed.any_of(found is not None or bool(weights))
+        if not trouble:  # one process's trouble stops all, or the others would wait for it
             return
         networks = ", ".join(dict.fromkeys(name.split(".")[0] for name in weights))
         also = f", and weights of {networks} are not" if weights else ""
@@ -431,7 +430,7 @@ class Trainer:
         """Whether this process needs that tensor of a state."""
         kind, _, network = group.partition(".")
         if kind == "optimiser":
-            return int(name.partition(".")[0]) in self.kept[network]
+            return int(name.partition(".")[0]) in self.kept.get(network, ())
         return kind != "average" or name in self.average
 
     def load_state(self, groups: dict[str, dict[str, Tensor]], step_count: int) -> None:
