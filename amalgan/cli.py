@@ -27,6 +27,7 @@ from amalgan.modalities import Modality
 Verb = Callable[[argparse.Namespace], Any]
 
 ILL = 3  # exit code of doctor where something fails or hurts
+WAITING = 0.1  # share of the time spent waiting for images that a person is told of
 TUNE_FLAGS = (
     "trials", "search", "question", "seeds", "steps", "minutes", "n", "seed", "out", "jobs", "device", "threads",
     "precision", "clip",
@@ -468,6 +469,11 @@ def _said(a: argparse.Namespace, run: Any) -> dict[str, Any] | None:
     last = run.log()[-1]
     if not a.json:
         print(f"{run.recipe}: {run.steps} steps in {last['seconds']:.0f} s, in {run.folder}")
+        waiting = last.get("waited", 0.0) / max(last["seconds"], 1e-9)
+        if waiting > WAITING:
+            print(
+                f"  slow      {waiting:.0%} of the time passed waiting for images: a faster disk or more cores would help"
+            )
         print(f"  look      {run.folder / 'samples'}\n  judge     amalgan evaluate {run.folder}")
         print(f"  use       amalgan sample {run.folder} -n 64")
     return {"run": run.folder, "recipe": run.recipe, "steps": run.steps, "last": last}

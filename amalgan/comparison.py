@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,10 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-
-from amalgan import __version__, exhibits, files, modalities, recipes, report, runs
+from amalgan import exhibits, files, modalities, recipes, report, runs
 from amalgan.data import Data
 from amalgan.errors import UsageError
 from amalgan.jobs import Job, Pace, Progress, cores, is_left, job_of, origin, parts, trained
@@ -411,16 +407,7 @@ def collect(
             "n": against.n,
             **modality.looked_with(against),
         },
-        "machine": {
-            "amalgan": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "device": record["device"],
-            "threads": record["threads"],
-            "side_by_side": lanes,
-        },
+        "machine": runs.machine(device=record["device"], threads=record["threads"], side_by_side=lanes),
         "command": again,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": [

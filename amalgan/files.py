@@ -14,7 +14,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +73,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         AmalganError: the disk is full or refuses.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with _named(path, os.replace) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
@@ -94,14 +84,25 @@ def placed(path: Path) -> Iterator[Path]:
     Raises:
         AmalganError: the disk is full or refuses.
     """
+
+    def unless_there(temporary: Path, path: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+
+    with _named(path, unless_there) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _named(path: Path, name: Callable[[Path, Path], object]) -> Iterator[Path]:
+    """A temporary name to write; once flushed to the disk, `name(temporary, path)` gives it its own."""
     temporary = path.with_name(f"{TEMPORARY}{os.uname().nodename}-{os.getpid()}-{path.name}")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             sync(temporary)
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
+            name(temporary, path)
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -469,7 +470,7 @@ def prepare(
         "clip": clip,
         "accumulate": accumulate,
         "shard": shard,
-        "machine": {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()},
+        "machine": machine(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     prepared = Prepared(folder, record, opened)
@@ -480,6 +481,12 @@ def prepare(
         if minutes is not None:
             record["steps"] = max(1, round(minutes * 60 / prepared.seconds_per_step))
     return prepared
+
+
+def machine(**more: Any) -> dict[str, Any]:
+    """What results were made with and on, for those who would make them again."""
+    versions = {"amalgan": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {**versions, "python": platform.python_version(), "system": platform.platform(), **more}
 
 
 class Keeper:
@@ -579,7 +586,9 @@ class Keeper:
         return terms
 
     def _clock(self) -> dict[str, Any]:
-        return {
+        """Where the run is; and of data that are read as they are needed, the seconds spent waiting for them."""
+        waited = getattr(self.trainer.split, "waited", 0.0)
+        return ({"waited": round(waited, 3)} if waited else {}) | {
             "step": self.trainer.step_count,
             "examples": self.trainer.step_count * self.trainer.plan.batch,
             "seconds": round(time.perf_counter() - self.began + self._earlier["seconds"], 3),

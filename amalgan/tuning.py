@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from amalgan import __version__, comparison, exhibits, files, noise, recipes, runs
+from amalgan import comparison, exhibits, files, noise, recipes, runs
 from amalgan.data import Data
 from amalgan.doctor.findings import COSTS
 from amalgan.errors import AmalganError, UsageError
@@ -408,8 +405,7 @@ class Prepared:
             "headline": headline,
             "sentences": sentences,
             "commands": {} if left else self._commands(chosen, again),
-            "machine": {"amalgan": __version__, "torch": torch.__version__, "python": platform.python_version(),
-                        "system": platform.platform(), "device": self.first.record["device"]},
+            "machine": runs.machine(device=self.first.record["device"]),
             "command": self.command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip

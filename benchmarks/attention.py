@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amalgan.metrics.intervals import seed_interval
 from amalgan.networks.attention import SelfAttention
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import data_folder, processor
+from benchmarks.machine import data_folder
 
 DATA = {"long-range": "halves", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
 STEPS = {"long-range": 3000, "cifar": 3000}
@@ -109,13 +108,12 @@ def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
     settings = " ".join([recipe, *(f"--{name} {value}" for name, value in arguments.items())])
     where = "looks everywhere" if far else "each pixel looks at itself alone"
     for metric in METRICS[table]:
-        found = seed_interval([result["numbers"][metric] for result in results])
         floor, ceiling = results[0]["bounds"][metric]
         yield Row(
-            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, found.value, found.low, found.high,
-            seeds=len(results), n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.attention {table}",
+            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better,
+            **jobs.over_seeds([result["numbers"][metric] for result in results], results),
+            n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.attention {table}",
             cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
-            device=f"{processor()}, 1 thread a run", date=max(result["date"] for result in results),
             note=f"{settings}; {where}; {STEPS[table]:,} steps; {results[0]['parameters']:,} weights; "
             "CPU seconds: training of one run",
         )  # fmt: skip
@@ -132,9 +130,7 @@ def main() -> None:
     name = "attention" if set(asked.seeds) <= set(SEEDS) else "attention-explored"
     results = jobs.work(name, [job(*each) for each in wanted], do, asked.processes)
     if asked.seeds == SEEDS:
-        done: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for (table, row, _), result in zip(wanted, results):
-            done.setdefault((table, row), []).append(result)
+        done = jobs.by_cell(((table, row) for table, row, _ in wanted), results)
         write("conditional", [made for (table, row), some in done.items() for made in rows(table, row, some)])
         show("conditional")
 

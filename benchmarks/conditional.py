@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from amalgan.metrics.intervals import seed_interval
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import ROOT, data_folder
 
 DATA = {"mnist": "mnist", "fashion": "fashion_mnist"}
 STEPS, SEEDS, N = 4000, (0, 1, 2), 5000
@@ -93,12 +92,11 @@ def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
         values = [result["numbers"][metric] for result in results if metric in result["numbers"]]
         if not values:
             continue
-        found, (floor, ceiling) = seed_interval(values), results[0]["bounds"][metric]
+        floor, ceiling = results[0]["bounds"][metric]
         yield Row(
-            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, found.value, found.low, found.high,
-            seeds=len(values), n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.conditional {table}",
+            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, **jobs.over_seeds(values, results),
+            n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.conditional {table}",
             cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
-            device=f"{processor()}, 1 thread a run", date=max(result["date"] for result in results),
             note=f"{STEPS} steps; {settings}; {results[0]['prior']} prior; CPU seconds: training of one run",
         )  # fmt: skip
 
@@ -110,9 +108,7 @@ def main() -> None:
     asked = parser.parse_args()
     wanted = [(t, row, seed) for t in asked.tables for seed in SEEDS for row, (*_, on) in ROWS.items() if t in on]
     results = jobs.work("conditional", [job(*each) for each in wanted], do, asked.processes)
-    done: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for (table, row, _), result in zip(wanted, results):
-        done.setdefault((table, row), []).append(result)
+    done = jobs.by_cell(((table, row) for table, row, _ in wanted), results)
     write("conditional", [made for (table, row), some in done.items() for made in rows(table, row, some)])
     show("conditional")
 

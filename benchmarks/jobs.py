@@ -22,6 +22,9 @@ from typing import Any
 
 import torch
 
+from amalgan.metrics.intervals import seed_interval
+from benchmarks.machine import processor
+
 Job = dict[str, Any]
 RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
 
@@ -91,6 +94,22 @@ def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
     start = time.process_time()
     result = do(job)
     return {**result, "cpu_seconds": round(time.process_time() - start, 1), "date": time.strftime("%Y-%m-%d")}
+
+
+def by_cell(cells: Iterable[Any], results: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    """The results of each cell of a table, in order."""
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for cell, result in zip(cells, results):
+        found.setdefault(cell, []).append(result)
+    return found
+
+
+def over_seeds(values: list[float], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a row says of one number of several runs: their mean with its t-interval, on what, and when."""
+    found = seed_interval(values)
+    bounds = {"low": found.low, "high": found.high} if len(values) > 1 else {}
+    where, day = f"{processor()}, 1 thread a run", max(result["date"] for result in results)
+    return {"value": found.value, **bounds, "seeds": len(values), "device": where, "date": day}
 
 
 def trained(folder: Path, data: Any, job: Job) -> Any:

@@ -1,244 +1,154 @@
-"""What training in several processes sends, and what each of them holds: 3 x 32 x 32 images, batch 64, default widths.
+"""A million images that do not fit: opened, opened again, read, and trained on, in bounded memory.
 
-python -m benchmarks.scale         -> docs/results/scale.json and .md; about four CPU-minutes, two processes
+    open     shards of PNGs, 3 x 32 x 32, 10,000 a tar: read once, divided, pixels kept in a file; 256 MB are allowed for pixels
+    again    the same, when that file is there
+    read     batches of 256 in random order from that file, images a second, and times as many as by decoding PNGs anew
+    train    the default VAE on them, 200 steps: and the share of the time that it waited for images
 
-communication    what one process hands to collective operations in a step, counted where all of them pass; with
-                 --shard what a gradient and a weight take on their way to and from the one process that moves it
-memory           most that is kept for backward passes at a time, of a batch in 4 parts over that of a whole one;
-                 moments and averages that the fullest of 4 processes keeps with --shard, over those that all keep
-overlap          seconds a step with gradients averaged after the backward pass, over those with buckets of 1 MB
-                 averaged while it goes on (hooks, as DistributedDataParallel does): rounds taken in turns
+Memory is the most that a process ever held, torch and all, in MB; each row is measured by a process of its own, on one thread.
+
+    python -m benchmarks.scale                   -> table `scale` of docs/results/speed.json; about ten CPU-minutes
+    python -m benchmarks.scale --images 20000    to try it: nothing is written
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
-import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-
-from amalgan import recipes
-from amalgan.data import Spec
-from amalgan.data.core import Split
 from amalgan.results import Row, show, write
-from amalgan.training import Trainer, distributed
-from benchmarks.machine import processor
+from benchmarks import jobs
+from benchmarks.machine import ROOT, processor
+from benchmarks.sizes import held
 
-COMMAND = "make results-scale"
-NAMES = ("vae", "gan", "vaegan")
-SIDE, BATCH = 32, 64
-LAZY = 8  # slope penalties act on every eighth step
-ROUNDS, STEPS, BUCKET = 15, 3, 2**20
-# one backward pass a network, so that a bucket is done when its gradients are there
-OVERLAPPED: dict[str, dict[str, Any]] = {"vae": {}, "gan": {"r1": 0.0, "r2": 0.0}}
-
-
-def trainer(name: str, batch: int = BATCH, **options: Any) -> Trainer:
-    given = {key: options.pop(key) for key in list(options) if key in recipes.parameters(name)}
-    torch.manual_seed(1)
-    x = torch.randint(0, 256, (2 * batch, 3, SIDE, SIDE), dtype=torch.uint8)
-    plan = recipes.plan(name, Spec("images", (3, SIDE, SIDE)), {"batch": batch, **given})
-    return Trainer(replace(plan, precision="fp32"), Split(x, None), 10_000, seed=2, **options)
+IMAGES, SHARD, SIDE = 1_000_000, 10_000, 32
+ALLOWED, BATCH, STEPS = 2**28, 256, 200
+MEASURES = ("open", "again", "read", "train")
+METRICS = {  # of what a measure finds: unit, better
+    "seconds": ("s", "lower"),
+    "memory": ("MB", "lower"),
+    "images": ("images a second", "higher"),
+    "ratio": ("times as many", "higher"),
+    "waiting": ("share of the time", "lower"),
+}
 
 
-# Communication
+def pack(folder: Path, images: int) -> None:
+    """Shards of smooth, different pictures, each with its class beside it."""
+    import numpy as np
+    from PIL import Image
+
+    for first in range(0, images, SHARD):
+        count = min(SHARD, images - first)
+        coarse = np.random.default_rng(first).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        with tarfile.open(folder / f"shard-{first // SHARD:05d}.tar", "w") as archive:
+            for i, pixels in enumerate(coarse):
+                content = io.BytesIO()
+                Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(
+                    content, "PNG", compress_level=1
+                )
+                for suffix, raw in (("cls", str(i % 10).encode()), ("png", content.getvalue())):
+                    member = tarfile.TarInfo(f"{first + i:08d}.{suffix}")
+                    member.size = len(raw)
+                    archive.addfile(member, io.BytesIO(raw))
 
 
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    """Bytes handed to each collective operation."""
-    found: Counter[str] = Counter()
-    plain = distributed.together
+def measured(measure: str, folder: Path) -> dict[str, float]:
+    """By a process that does nothing else."""
+    import torch
 
-    def counting(operation: Callable[..., object], tensor: Tensor, *more: int) -> None:
-        found[operation.__name__] += tensor.nbytes
-        plain(operation, tensor, *more)
+    from amalgan import data, runs
 
-    distributed.together = counting
-    try:
-        yield found
-    finally:
-        distributed.together = plain
-
-
-def sent(made: Trainer, steps: int = LAZY) -> Counter[str]:
-    """Bytes a step, in the mean over so many, by operation; the first step, which gives all the same weights, left out."""
-    made.step()
-    with counted() as found:
-        for _ in range(steps):
-            made.step()
-    return Counter({name: total // steps for name, total in found.items()})
-
-
-# Memory
-
-
-@contextmanager
-def most_kept() -> Iterator[list[int]]:
-    """The most bytes that graphs kept for backward passes at a time, as [bytes]; what is kept twice counts once."""
-    held: Counter[int] = Counter()
-    sizes: dict[int, int] = {}
-    peak = [0]
-
-    def forget(place: int) -> None:
-        held[place] -= 1
-        if not held[place]:
-            del sizes[place]
-
-    class Kept:
-        def __init__(self, tensor: Tensor) -> None:
-            self.tensor = tensor.detach()  # of its own output a node would keep itself alive
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            held[place] += 1
-            sizes[place] = storage.nbytes()
-            peak[0] = max(peak[0], sum(sizes.values()))
-            weakref.finalize(self, forget, place)
-
-    with saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-        yield peak
-
-
-def kept_in_parts(name: str, parts: int, batch: int = BATCH, **arguments: Any) -> int:
-    made = trainer(name, batch, parts=parts, **arguments)
-    with most_kept() as peak:
-        made.step()
-    return peak[0]
-
-
-# Overlap
-
-
-class Buckets:
-    """Gradients on their way while the backward pass goes on, in buckets from the last layer to the first."""
-
-    def __init__(self, networks: dict[str, list[nn.Parameter]]) -> None:
-        self.sent: dict[nn.Parameter, tuple[Any, Tensor, list[nn.Parameter]]] = {}
-        for parameters in networks.values():
-            bucket: list[nn.Parameter] = []
-            for parameter in reversed(parameters):
-                bucket.append(parameter)
-                if 4 * sum(p.numel() for p in bucket) >= BUCKET or parameter is parameters[0]:
-                    self._watch(bucket)
-                    bucket = []
-
-    def _watch(self, bucket: list[nn.Parameter]) -> None:
-        there: set[nn.Parameter] = set()
-
-        def come(parameter: nn.Parameter) -> None:
-            there.add(parameter)
-            if len(there) == len(bucket):
-                there.clear()
-                flat = torch.cat([p.grad.flatten() for p in bucket if p.grad is not None])
-                self.sent[bucket[0]] = dist.all_reduce(flat, async_op=True), flat, bucket
-
-        for parameter in bucket:
-            parameter.register_post_accumulate_grad_hook(come)
-
-    def average(self, parameters: list[nn.Parameter], _: Any = None) -> None:
-        """In place of `distributed.average_gradients`."""
-        for first in [parameter for parameter in parameters if parameter in self.sent]:
-            work, flat, bucket = self.sent.pop(first)
-            work.wait()
-            distributed._back(flat / distributed.world(), [p.grad for p in bucket if p.grad is not None])
-
-
-def overlap(name: str) -> list[float]:
-    """Of each round, seconds after the backward pass over seconds with buckets."""
-    after, within = (trainer(name, 32, width=64, **OVERLAPPED[name]) for _ in range(2))
-    plain, buckets = distributed.average_gradients, Buckets(within.networks)
-
-    def timed(made: Trainer, average: Callable[..., None]) -> float:
-        distributed.average_gradients = average
-        distributed.wait()
-        start = time.perf_counter()
-        for _ in range(STEPS):
-            made.step()
-        distributed.wait()
-        return time.perf_counter() - start
-
-    ratios = [timed(after, plain) / timed(within, buckets.average) for _ in range(ROUNDS)]
-    distributed.average_gradients = plain
-    for one, other in zip(after.model.parameters(), within.model.parameters()):
-        assert torch.allclose(one, other, atol=1e-4), "they do not train alike"
-    return ratios[2:]
-
-
-# All of it
-
-
-def work(out: Path) -> None:
-    """One of several processes."""
     torch.set_num_threads(1)
-    distributed.start()
-    found = {
-        "sent": {name: [sum(sent(trainer(name, shard=shard)).values()) for shard in (False, True)] for name in NAMES},
-        "overlap": {name: overlap(name) for name in OVERLAPPED},
-    }
-    if distributed.is_first():
-        out.write_text(json.dumps(found))
-    distributed.stop()
+    options: dict[str, Any] = {"in_memory_bytes": ALLOWED, "cache": folder / "cache"}
+    start = time.perf_counter()
+    opened = data.open(folder / "shards", **options)
+    seconds = time.perf_counter() - start
+    if measure in ("open", "again"):
+        return {"seconds": seconds, "memory": held()}
+    if measure == "read":
+        anew = data.open(folder / "shards", **options).train
+        anew.x.load = decoder(folder)  # type: ignore[union-attr]
+        ours, theirs = rate(opened.train, 200), rate(anew, 20)
+        return {"images": ours, "ratio": ours / theirs, "memory": held()}
+    run = runs.train("vae", opened, steps=STEPS, out=folder / "run", threads=1)
+    last = run.log()[-1]
+    return {"memory": held(), "waiting": last.get("waited", 0.0) / last["seconds"]}
 
 
-def shares(name: str, processes: int) -> float:
-    """Weights whose moments and average the fullest process keeps, over all."""
-    plain, distributed.world = distributed.world, lambda: processes
-    try:
-        parameters = list(trainer(name).model.parameters())
-        owners = distributed.owners(parameters)
-        loads = [sum(p.numel() for p in parameters if owners[p] == process) for process in range(processes)]
-        return max(loads) / sum(loads)
-    finally:
-        distributed.world = plain
+def decoder(folder: Path) -> Any:
+    """As everybody does it: a PNG is decoded whenever it is needed."""
+    from amalgan.data.files import open_files
+    from amalgan.data.survey import image_loader, with_sidecars
+
+    files, _ = with_sidecars(open_files(folder / "shards"))
+    return image_loader(files, 3, SIDE)
+
+
+def rate(split: Any, batches: int) -> float:
+    """Images a second, each batch asked for when the one before has come."""
+    import torch
+
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    start = time.perf_counter()
+    for index in order[: batches * BATCH].split(BATCH):
+        split.batch(index)
+    return min(len(order), batches * BATCH) / (time.perf_counter() - start)
+
+
+def rows(found: dict[str, Any]) -> Iterator[Row]:
+    """Of all measures."""
+    for measure in MEASURES:
+        for metric, value in found[measure].items():
+            unit, better = METRICS[metric]
+            yield Row(
+                "scale", measure, metric, unit, better, value, n=IMAGES, command="python -m benchmarks.scale",
+                device=f"{processor()}, 1 thread", date=found["date"],
+                note=f"{IMAGES:,} PNGs of 3 x {SIDE} x {SIDE} in tars of {SHARD:,}",
+            )  # fmt: skip
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Pack, measure, forget."""
+    (ROOT / "runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "runs") as name:
+        (Path(name) / "shards").mkdir()
+        pack(Path(name) / "shards", job["images"])
+        return {measure: apart(measure, name) for measure in MEASURES}
+
+
+def apart(measure: str, folder: str) -> dict[str, float]:
+    """A measure, by a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--one", measure, folder]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "found.json"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        subprocess.run([*launch, "-m", "benchmarks.scale", "--out", str(out)], check=True, timeout=1200)
-        found = json.loads(out.read_text())
-    common: dict[str, Any] = {"command": COMMAND, "device": f"{processor()}, 1 thread a process, gloo"}
-    rows = []
-    for name in NAMES:
-        for row, total in zip((name, f"{name}-shared"), found["sent"][name]):
-            rows.append(Row("communication", row, "sent", "MB a step", "lower", round(total / 1e6, 3), n=LAZY,
-                            note="to collective operations, by each of 2 processes", **common))  # fmt: skip
-        made = trainer(name)
-        weights = sum(p.numel() for p in made.model.parameters())
-        rows.append(Row("communication", name, "weights", "millions", "lower", round(weights / 1e6, 3), **common))
-        kept = kept_in_parts(name, 4) / kept_in_parts(name, 1)
-        rows.append(Row("memory", name, "kept_in_4_parts", "of the whole batch's", "lower", round(kept, 3),
-                        floor=0.25, ceiling=1.0, **common))  # fmt: skip
-        rows.append(Row("memory", name, "shared_by_4", "of what each keeps without", "lower",
-                        round(shares(name, 4), 3), floor=0.25, ceiling=1.0, **common))  # fmt: skip
-    for name, ratios in found["overlap"].items():
-        low, middle, high = sorted(ratios)[1], statistics.median(ratios), sorted(ratios)[-2]
-        rows.append(Row("overlap", name, "ratio", "seconds after / seconds within", "higher", round(middle, 3),
-                        round(low, 3), round(high, 3), n=len(ratios), floor=1.0,
-                        note=f"interval: all rounds but the lowest and the highest; {STEPS} steps a round, width 64, batch 32;"
-                        " on a machine that had other work", **common))  # fmt: skip
-    write("scale", rows)
-    show("scale")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument(
+        "--one", nargs=2, metavar=("MEASURE", "FOLDER"), help="a single measure, whose result is printed"
+    )
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measured(asked.one[0], Path(asked.one[1]))))
+        return
+    (found,) = jobs.work("scale", [{"images": asked.images}], do, processes=1)
+    if asked.images == IMAGES:
+        write("speed", list(rows(found)))
+        show("speed")
 
 
 if __name__ == "__main__":
-    if "--out" in sys.argv:
-        work(Path(sys.argv[sys.argv.index("--out") + 1]))
-    else:
-        main()
+    main()

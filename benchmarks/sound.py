@@ -111,7 +111,6 @@ def speed() -> dict[str, Any]:
 
 def table(name: str) -> list[Any]:
     """Run what is missing of a table and make its rows."""
-    from amalgan.metrics.intervals import seed_interval
     from amalgan.modalities.sound import METRICS as KNOWN
     from amalgan.results import Row
 
@@ -138,15 +137,15 @@ def table(name: str) -> list[Any]:
             values = [result["numbers"][judged] for result in own if judged in result["numbers"]]
             if not values:
                 continue
-            found, (floor, ceiling) = seed_interval(values), real["bounds"][metric]
+            found, (floor, ceiling) = jobs.over_seeds(values, own), real["bounds"][metric]
             goal = GOALS.get(metric) if recipe == "vaegan" else None
-            short = f"; short of the goal of {goal}" if goal is not None and found.value < goal else ""
+            short = f"; short of the goal of {goal}" if goal is not None and found["value"] < goal else ""
             note = f"{' '.join(f'{name}={value}' for name, value in arguments.items())}; {STEPS} steps; "
             note += f"{own[0]['prior']} prior; CPU seconds: training of one run{short}"
             made.append(
                 Row(
-                    name, recipe, metric, KNOWN[judged].unit, KNOWN[judged].better, found.value, found.low, found.high,
-                    seeds=len(values), floor=floor, ceiling=ceiling, cpu_seconds=seconds, note=note, **about,
+                    name, recipe, metric, KNOWN[judged].unit, KNOWN[judged].better,
+                    floor=floor, ceiling=ceiling, cpu_seconds=seconds, note=note, **about | found,
                 )
             )  # fmt: skip
     for row, value, note in (

@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 
 from amalgan.data import Spec
-from amalgan.metrics.intervals import seed_interval
 from amalgan.models import LatentModel
 from amalgan.models.likelihoods import Gaussian
 from amalgan.networks.together import Packed
@@ -37,7 +36,7 @@ from amalgan.objectives import Objective, ZeroCentred, gan
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
 from benchmarks import jobs
-from benchmarks.machine import data_folder, processor
+from benchmarks.machine import data_folder
 
 SHAPE, SPEC = (3, 28, 28), Spec("images", (3, 28, 28))
 STEPS = {"p4": 10_000, "p3": 100_000}
@@ -210,13 +209,12 @@ METRICS = {"modes": ("of 1,000", "higher"), "kl": ("nats", "lower")}
 def rows(where: str, method: str, results: list[dict[str, Any]], job: jobs.Job) -> Iterator[Row]:
     """The mean over seeds with its t-interval."""
     for metric, (unit, better) in METRICS.items():
-        found = seed_interval([result[metric] for result in results])
+        device = {} if job["device"] == "cpu" else {"device": torch.cuda.get_device_name()}
         yield Row(
-            f"stacked-mnist-{where}", method, metric, unit, better, found.value, found.low, found.high, seeds=len(results),
+            f"stacked-mnist-{where}", method, metric, unit, better,
+            **jobs.over_seeds([result[metric] for result in results], results) | device,
             n=SAMPLES[job["table"]], floor={"modes": 1000, "kl": 0.0}[metric], ceiling={"modes": 1, "kl": math.log(1000)}[metric],
             command="python -m benchmarks.stacked", cpu_seconds=sum(result["cpu_seconds"] for result in results),
-            device=f"{processor()}, 1 thread a run" if job["device"] == "cpu" else torch.cuda.get_device_name(),
-            date=max(result["date"] for result in results),
             note=f"{job['steps']:,} steps, {job['steps'] / {'p4': 500_000, 'p3': 100_000}[job['table']]:.0%} of the protocol's",
         )  # fmt: skip
 
@@ -253,16 +251,10 @@ def main() -> None:
         for method in ("dcgan", "packed", "slopes")
     ]  # fmt: skip
     results = jobs.work("stacked", wanted, do, asked.processes if asked.device == "cpu" else 1)
-    cells: dict[tuple[str, str], list[tuple[jobs.Job, dict[str, Any]]]] = {}
-    for job, result in zip(wanted, results):
-        where = f"{job['table']}-{job['size']}" if job["size"] else job["table"]
-        cells.setdefault((where, job["method"]), []).append((job, result))
-    made = [
-        row for (where, method), some in cells.items() for row in rows(where, method, [r for _, r in some], some[0][0])
-    ]
-    write(
-        "stability", [*made, *(row for where in dict.fromkeys(where for where, _ in cells) for row in published(where))]
-    )
+    where = [f"{job['table']}-{job['size']}".strip("-") for job in wanted]
+    cells = jobs.by_cell(zip(where, (job["method"] for job in wanted)), results)
+    made = [row for (place, method), some in cells.items() for row in rows(place, method, some, wanted[0])]
+    write("stability", [*made, *(row for place in dict.fromkeys(where) for row in published(place))])
     show("stability")
 
 

@@ -123,10 +123,6 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["train", "r3gan", "--data", "digits", "--size", "16", "--attention-at", "8"],
         "--attention paper",
     ),
-    "adaptive augmentation of a relativistic game": (
-        ["train", "r3gan", "--data", "digits", "--size", "16", "--augment", "adaptive"],
-        "none, fixed",
-    ),
     "features from a file that is not there": (
         ["compare", "--data", "digits", "--features", "/no/such.safetensors"],
         "safetensors",

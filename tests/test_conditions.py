@@ -34,7 +34,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("ae", {}), ("vae", {}), ("vae", {"decoder_condition": "modulation"}),
     *(("gan", asked) for asked in ASKED), *(("vaegan", asked) for asked in ASKED),
     ("vaegan", {"decoder_condition": "modulation", "deviation": True, "spectral": True}),
-    ("sagan", {}), ("r3gan", {}),
+    ("sagan", {}), ("r3gan", {}), ("wavegan", {"critic_steps": 1}), ("specgan", {"critic_steps": 1}),
 ]  # fmt: skip
 
 
@@ -101,7 +101,11 @@ def test_conditions_reach_every_recipe(recipe: str, arguments: dict[str, Any], s
     """One step trains every network; then another label is another image."""
     given = {"latent": 3, "width": 4, "batch": 8, "condition": "labels", "lr": 1e-2, **arguments}
     torch.manual_seed(0)
-    spec = replace(spec, shape=(1, 16, 16)) if recipe in ("sagan", "r3gan") else spec
+    (kind,) = recipes.takes(recipe)[0].names[:1]
+    shape = {"waves": (1, 300), "spectra": (1, 16, 16)}.get(
+        kind, (1, 16, 16) if recipe in ("sagan", "r3gan") else spec.shape
+    )
+    spec = replace(spec, modality=kind, shape=shape)
     plan = recipes.plan(recipe, spec, given)
     from amalgan.training import Trainer
 

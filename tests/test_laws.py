@@ -34,17 +34,20 @@ LARGER = Spec("images", (1, 16, 16), ("a", "b"))  # the least that residual netw
 RESIDUAL = ("r3gan", "sagan")
 POINTS = Spec("points", (2,), ("a", "b"))
 TEXT = Spec("text", (6,), (), {"units": "words", "symbols": ["", "?", *"abcdef"], "ends": True})
+LABELLED_TEXT = replace(TEXT, classes=("a", "b"))
 KARATE = graphs.open("karate")
 MASS = {"environment": "point-mass", "horizon": 6, "choices": 0, "low": [-1, -1], "high": [1, 1], "expert": None}
 CONTROL = Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4})
 SERIES = Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]})
+WAVES, SPECTRA = Spec("waves", (1, 300), ("a", "b")), Spec("spectra", (1, 16, 16), ("a", "b"))
 SPECS = {"images": IMAGES, "points": POINTS}
 SMALL: dict[str, Any] = {"latent": 3, "width": 4, "batch": 6}
 ROOMY: dict[str, Any] = {**SMALL, "width": 16}  # for points: of 4 rectified units all may be dead
 TINY: dict[str, Any] = {"width": 4, "batch": 6}
 ARGUMENTS = {"images": SMALL, "points": ROOMY, "text": TINY, "series": SMALL, "edges": TINY, "control": TINY}
+ARGUMENTS |= {"waves": SMALL, "spectra": SMALL}
 # every recipe with every kind of data that it takes
-KINDS = (*SPECS.values(), TEXT, SERIES, KARATE.spec, CONTROL)
+KINDS = (*SPECS.values(), TEXT, LABELLED_TEXT, SERIES, KARATE.spec, CONTROL, WAVES, SPECTRA)
 PAIRS = [(r, s) for r in recipes.RECIPES if r not in RESIDUAL for s in KINDS if s.modality in recipes.modality(r).names]
 PAIRS += [(r, LARGER) for r in RESIDUAL]
 Gradients = dict[str, list[Tensor]]
@@ -62,11 +65,13 @@ def data(spec: Spec, count: int = 20) -> Split:
     source = torch.Generator().manual_seed(7)
     if spec.modality == "edges":
         return KARATE.train
-    if spec.modality == "text":
-        return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), None)
-    if spec.modality == "series":
-        return Split(torch.rand(count, *spec.shape, generator=source), torch.arange(count) % len(spec.classes))
     c = torch.arange(count) % len(spec.classes) if spec.classes else None
+    if spec.modality == "text":
+        return Split(torch.randint(0, len(spec.details["symbols"]), (count, *spec.shape), generator=source), c)
+    if spec.modality == "series":
+        return Split(torch.rand(count, *spec.shape, generator=source), c)
+    if spec.modality == "waves":
+        return Split(torch.randint(-9000, 9000, (count, *spec.shape), generator=source, dtype=torch.int16), c)
     if spec.modality in ("points", "control"):
         return Split(torch.randn(count, *spec.shape, generator=source), c)
     return Split(torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8), c)
@@ -475,6 +480,7 @@ SHIELDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "spectral": (True, {}),
     "discriminator_condition": ("concatenation", LABELS),
 }
+STRIDES = {name: {**GAME, **TOLD}[name] for name in ("gradient_penalty", "critic_steps", "condition", "hidden")}
 CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "ae": {**CODED, **TOLD},
     "vae": {**CODED, **TOLD, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
@@ -532,6 +538,8 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "ttur": (2.0, {}),
         "checkpointed": (True, {}),
     },
+    "wavegan": {**COMMON, **STRIDES, "shuffle": (5, {})},
+    "specgan": {**COMMON, **STRIDES},
     "cloning": {**{name: COMMON[name] for name in ("width", "batch", "ema")}, "lr": (1e-2, {})},
     "gail": {
         **{name: COMMON[name] for name in ("width", "batch", "ema")},
@@ -643,7 +651,7 @@ def test_every_word_is_a_thing_of_its_own(recipe: str, option: str) -> None:
     asked = dict.fromkeys(("decoder_condition", "discriminator_condition"), LABELS)
     beside = {"game": {"r1": 0, "r2": 0}, "augment": {"game": "hinge"}, **asked}.get(option, {})
     # states of an LSTM are small, and so are its first verdicts; its step sizes fall besides
-    steps = 30 if recipe in ("rgan", "cvaegan") else 10 if recipe in STAGED else 4
+    steps = 30 if recipe in ("rgan", "rvaegan", "cvaegan") else 10 if recipe in STAGED else 4
     ends: dict[str, list[Tensor]] = {}
     # adaptive augmentation begins with none, and takes thousands of examples to grow: tests/training has it
     for word in (w for r, o_, w in WORDS if (r, o_) == (recipe, option) and w != "adaptive"):

@@ -251,8 +251,13 @@ def test_streamed_data_trains_to_the_same_weights_as_data_in_memory(tmp_path: Pa
     held = amalgan.train("vae", tmp_path / "images", steps=12, out=tmp_path / "held", **SMALL)
     streamed = amalgan.train("vae", tmp_path / "images", steps=12, out=tmp_path / "streamed",
                              data_options={"in_memory_bytes": 100, "cache": False}, **SMALL)  # fmt: skip
-    assert type(streamed.data.train.x).__name__ == "Streamed"
-    assert equal(held.folder / "model/model.safetensors", streamed.folder / "model/model.safetensors")
+    stored = amalgan.train("vae", tmp_path / "images", steps=12, out=tmp_path / "stored",
+                           data_options={"in_memory_bytes": 100, "cache": tmp_path / "cache"}, **SMALL)  # fmt: skip
+    assert list((tmp_path / "cache").glob("*.pixels"))
+    for run in (streamed, stored):
+        assert type(run.data.train.x).__name__ == "Streamed" and run.log()[-1]["waited"] > 0
+        assert equal(held.folder / "model/model.safetensors", run.folder / "model/model.safetensors")
+    assert "waited" not in held.log()[-1]
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:

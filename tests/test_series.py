@@ -97,6 +97,56 @@ def test_a_label_reaches_the_game_of_its_own_example() -> None:
     assert not isinstance(plain, LabelledModel)
 
 
+@pytest.mark.parametrize("recipe", ["rvae", "rvaegan"])
+def test_recurrent_vaes_are_told_labels(recipe: str) -> None:
+    torch.manual_seed(0)
+    spec = Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]})
+    model = recipes.plan(recipe, spec, {"width": 8, "latent": 2}).model
+    assert isinstance(model, LabelledModel)
+    x, c = torch.rand(4, 5, 2), torch.tensor([0, 1, 1, 0])
+    assert torch.equal(model.draw(x, c, Noise(0)).posterior.mean, model.encoder(x, c).chunk(2, 1)[0])
+    z = torch.randn(4, 2)
+    assert torch.equal(model.given(c).decode(z), torch.sigmoid(model.decoder(z, c)))
+    for network in (model.encoder, model.decoder):
+        told, other = (network(x if network is model.encoder else z, of) for of in (c, 1 - c))
+        assert not torch.allclose(told, other, atol=1e-4)
+
+
+def test_a_window_is_rebuilt_with_its_own_label(measured: Path) -> None:
+    """Judged reconstructions are those of a model that was told the labels."""
+    series = modalities.of("series")
+    held = series.open(measured, time="hour", group="machine", label="kind")
+    against = series.reference(held, "validation", 50)
+
+    class Oracle(torch.nn.Module):
+        """Knows a window's label by what it was told alone."""
+
+        spec, has_encoder, told = held.spec, True, None
+
+        def given(self, c: torch.Tensor) -> Oracle:
+            view = Oracle()
+            view.told = c
+            return view
+
+        def labels(self, n: int, seed: int = 0) -> torch.Tensor:
+            return torch.arange(n) % 2
+
+        def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+            assert self.told is not None
+            return x + (self.told.view(-1, 1, 1) - against.labels.view(-1, 1, 1))
+
+        def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+            means = torch.stack(
+                [against.train[against.classifier(against.train).argmax(1) == k].mean(0) for k in (0, 1)]
+            )
+            return means[self.labels(n)] + 0.01 * torch.randn(n, *held.spec.shape)
+
+    rows = {row.metric: row for row in series.evaluate(Oracle(), held, against)}
+    assert rows["reconstruction_mae"].value == 0
+    assert rows["label_accuracy"].value == 1 and rows["label_accuracy"].floor == 1  # levels differ by machine
+    assert rows["tstr_accuracy"].value == 1 and 0.4 < rows["tstr_accuracy"].ceiling < 0.7
+
+
 def test_codes_of_every_step_are_one_code() -> None:
     """TimeGAN's codes (B, T, H) as others have theirs, (B, d), there and back."""
     model = recipes.plan("timegan", Spec("series", (5, 2), (), {}), {"latent": 3}).model

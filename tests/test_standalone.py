@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,6 +59,8 @@ TWINS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "cvaegan": ("cvaegan", {}, {"game", "likelihood"}),
     "sagan": ("sagan", {}, {"attention", "augment", "checkpointed", "condition", "hidden"}),
     "r3gan": ("r3gan", {}, {"attention", "attention_at", "augment", "checkpointed", "condition", "hidden"}),
+    "wavegan": ("wavegan", {}, {"condition", "hidden"}),
+    "specgan": ("specgan", {}, {"condition", "hidden"}),
     "cloning": ("cloning", {}, set()),
     "gail": ("gail", {}, {"reward"}),
     "mle": ("mle", {}, set()),
@@ -137,6 +140,13 @@ def windows(count: int, shape: tuple[int, ...]) -> Tensor:
     return torch.sigmoid(walk / 2)
 
 
+def clips(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Tones of random pitch and phase (N, 1, samples), of 16 bits."""
+    source = torch.Generator().manual_seed(1)
+    pitch, phase = (scale * torch.rand(count, 1, 1, generator=source) for scale in (0.3, 6.3))
+    return (20_000 * torch.sin(pitch * torch.arange(shape[1]) + phase)).short()
+
+
 def text_spec(x: Tensor) -> Spec:
     return Spec("text", tuple(x.shape[1:]), (), {"units": "words", "symbols": [*map(str, range(7))], "ends": True})
 
@@ -175,6 +185,20 @@ KINDS = {
         "from amalgan.data import open, show",
         "digits",
         ("picture.png", b"\x89PNG"),
+    ),
+    "waves": Kind(
+        clips,
+        lambda x: Spec("waves", tuple(x.shape[1:])),
+        "from amalgan.data.sound import open",
+        "recordings",
+        ("made.wav", b"RIFF"),
+    ),
+    "spectra": Kind(
+        images,
+        lambda x: Spec("spectra", tuple(x.shape[1:])),
+        "from amalgan.data.sound import form_of, open",
+        "recordings",
+        ("made.wav", b"RIFF"),
     ),
     "text": Kind(lines, text_spec, "from amalgan.data.text import open, tell", "lines.txt"),
     "edges": Kind(edges, edges_spec, "from amalgan.data.graphs import open, tell", "karate"),
@@ -226,6 +250,11 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("bigan", (1, 8, 8), {"r1": 0.5, "r2": 0.5, "lazy": 4}),
     ("infogan", (1, 8, 8), {"codes": 5, "information": 0.7, "latent": 5}),
     ("cvaegan", (1, 8, 8), {"beta": 0.3, "lam": 0.7, "matching": 3.0, "hidden": 0.5, "r1": 0.0, "r2": 0.0}),
+    ("wavegan", (1, 1024), {**SMALL, "batch": 12}),  # maps of 1024, 256, 64 and 16 places
+    ("wavegan", (1, 1100), {**SMALL, "shuffle": 5, "critic_steps": 2}),  # 1100, 275, 69, 18: no whole fourths
+    ("wavegan", (1, 300), {**SMALL, "shuffle": 0, "gradient_penalty": 0.0}),
+    ("specgan", (1, 16, 16), {**SMALL, "batch": 12}),
+    ("specgan", (1, 64, 64), {**SMALL, "critic_steps": 1, "gradient_penalty": 1.0}),
     ("mle", (5,), {}),
     ("cloning", (6,), {"lr": 1e-2}),
     ("gail", (6,), {"batch": 8, "width": 5, "episodes": 4}),
@@ -296,6 +325,11 @@ def test_a_page_is_plain(page: str) -> None:
 def test_a_page_runs_as_a_script(page: str, tmp_path: Path) -> None:
     fed = KINDS[kind(page)]
     (tmp_path / "lines.txt").write_text("".join(f"{'ab' * (i % 7 + 1)}{i}\n" for i in range(100)))
+    (tmp_path / "recordings").mkdir()
+    for i, clip in enumerate(clips(30, (1, 400)).numpy().astype("<i2")):
+        with wave.open(str(tmp_path / "recordings" / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(clip.tobytes())
     command = [sys.executable, str(PAGES / f"{page}.py"), "--steps", "12"]
     command += ["--data", fed.data] if fed.data else []
     command += ["--out", fed.writes[0]] if fed.writes else []

@@ -47,13 +47,35 @@ def test_lines_are_printed_or_written(run: Path, tmp_path: Path, capsys: pytest.
 def test_it_has_learned_the_lines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(said(["evaluate", str(run), "--json"], capsys))["rows"]
     found = {row["metric"]: row for row in rows}
-    assert found.keys() == modalities.of("text").metrics.keys() - {"nll_oracle"}
+    assert found.keys() == modalities.of("text").metrics.keys() - {"nll_oracle", "label_accuracy"}
     for metric in ("nll_gen", "bleu_2", "bleu_4"):
         row = found[metric]
         better = min if row["better"] == "lower" else max
         assert better(row["value"], row["ceiling"]) == row["value"] != row["ceiling"], metric
     cold = json.loads(said(["evaluate", str(run), "--temperature", "0.3", "--json"], capsys))["rows"]
     assert {row["metric"]: row["value"] for row in cold}["distinct_2"] < found["distinct_2"]["value"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["mle", "seqgan"])
+def test_lines_are_written_for_a_label(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "said.tsv"
+    rows = [f"{a}\tthe {a} sees {n} {b}s" for a in ANIMALS[:3] for b in ANIMALS for n in range(8)]
+    table.write_text("\n".join(["who\tsaid", *rows]))
+    flags = ["--label", "who", "--steps", "150", "--width=16", "--batch=16"]
+    out = tmp_path / "run"
+    assert cli.run(["train", recipe, "--data", str(table), *flags, "--out", str(out)]) == 0
+    for label in ANIMALS[:3]:
+        lines = said(["sample", str(out), "-n", "20", "--label", label], capsys).splitlines()
+        assert sum(line.startswith(f"the {label} ") for line in lines) > 12, (label, lines)
+    each = said(["sample", str(out), "-n", "60", "--label", "each", "--temperature", "0.1"], capsys).splitlines()
+    assert [line.split()[1] for line in each[:3]] == sorted(ANIMALS[:3])
+    assert len(said(["sample", str(out), "-n", "4", "--label", "none"], capsys).splitlines()) == 4
+    rows = {row["metric"]: row for row in json.loads(said(["evaluate", str(out), "--json"], capsys))["rows"]}
+    assert rows["label_accuracy"]["value"] > 0.6 and rows["label_accuracy"]["floor"] > 0.95
+    assert 0.3 < rows["label_accuracy"]["ceiling"] < 0.5
+    assert cli.run(["sample", str(out), "--label", "horse"]) == 2
+    assert "cat, cow, dog" in capsys.readouterr().err
 
 
 def test_other_lines_are_judged_with_the_models_vocabulary(run: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache as cached
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,20 +24,22 @@ from ..errors import UsageError
 from ..files import cache_folder
 from . import cache as copies
 from .arrays import from_dataset, from_groups, from_idx, from_mapping, from_npy, from_npz, idx_names, plain
-from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Spec, Split, Streamed, digests, divide
+from .core import ANY, TEST, TRAIN, VALIDATION, Data, Decoded, Load, Spec, Split, Streamed, digests, divide
 from .files import open_files, stamp
 from .halves import HEIGHT, WIDTH, Halves
 from .images import load_image_file
 from .known import Mixture, mixture
 from .labels import renamed
 from .show import show
+from .store import Store, loader
 from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
 POINTS = {TRAIN: 100_000, VALIDATION: 10_000, TEST: 10_000}  # training points as published
+BUNDLED = ("digits", "halves", "ring", "grid")  # words that name data; "ring:8,sigma=0.02" has settings, too
 HALVES = {TRAIN: 50_000, VALIDATION: 5_000, TEST: 5_000}  # more would be dear to look at when a model is judged
-SOURCES = "a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of digits, halves, ring, grid"
+SOURCES = f"a folder, .zip, .tar(.gz) of images or idx files, a .npy or .npz file, or one of {', '.join(BUNDLED)}"
 
 
 def open(
@@ -85,13 +88,14 @@ def open(
     table = None if labels is None else Path(labels).expanduser()
     if table is not None and not table.is_file():
         raise UsageError(f"labels from {str(table)!r}", "no such file", "give a CSV file with a header: file,label")
+    word = source.partition(":")[0] if isinstance(source, str) else ""
     files = isinstance(source, (str, os.PathLike)) and not str(source).endswith((".npy", ".npz"))
-    if table is not None and (not files or str(source).partition(":")[0] in ("digits", "halves", "ring", "grid")):
+    if table is not None and (not files or word in BUNDLED):
         instead = "give labels beside the arrays: (x, y)"
         raise UsageError("labels from a table", "data that are no files of images", instead)
     room = memory() if in_memory_bytes is None else in_memory_bytes
     options = Options(size, channels, strict, room, progress, table)
-    if isinstance(source, str) and source.partition(":")[0] in ("ring", "grid"):
+    if word in ("ring", "grid"):
         return toy(source, mixture(source), POINTS, seed, limit)
     if isinstance(source, str) and source == "halves":
         if size not in (None, HEIGHT) or channels == 3:
@@ -171,6 +175,20 @@ def from_path(path: Path, options: Options, cache: str | Path | Literal[False] |
     raise UsageError(f"data from {str(path)!r}", found, f"give {SOURCES}")
 
 
+def streamed(path: Path, pixels: Path, held: dict[str, Tensor], digest: np.ndarray, channels: int) -> Streamed:
+    """Images that were surveyed before: rows of the file of pixels, where there is one, else of the files at `path`."""
+    shape, at, workers = tuple(held["shape"].tolist()), held["at"].numpy(), int(held["workers"])
+    opened = cached(lambda: image_loader(open_files(path), channels, shape[1]))  # millions of names: only if needed
+    count = int(held["count"])
+    store = Store.of(pixels, count, (channels, *shape[1:]))
+    load: Load = lambda places: opened()(places)  # noqa: E731
+    if store is not None:
+        contents = np.zeros(count, np.uint64)
+        contents[at] = digest
+        load = loader(store, contents, load)
+    return Streamed(load, at, shape, ThreadPoolExecutor(workers), workers, store)
+
+
 def from_files(path: Path, options: Options, cache: str | Path | Literal[False] | None) -> Decoded:
     """Image or idx files, decoded once and kept for the next time."""
     folder = None if cache is False else Path(cache) if cache else cache_folder()
@@ -178,10 +196,8 @@ def from_files(path: Path, options: Options, cache: str | Path | Literal[False] 
     name = copies.key(stamp(path), options.size, options.channels, options.memory, *table)
     decoded, extra, note = copies.load(folder, name) if folder else (None, None, "")
     if decoded is not None and extra is not None:
-        if "x" not in extra:  # too large to keep: the files are read again, as they are needed
-            shape, workers = tuple(extra["shape"].tolist()), int(extra["workers"].item())
-            load = image_loader(open_files(path), options.channels or 3, shape[1])
-            decoded.x = Streamed(load, extra["at"].numpy(), shape, ThreadPoolExecutor(workers), workers)
+        if "x" not in extra and folder:  # too many for the memory: from their own file, or the files are read again
+            decoded.x = streamed(path, copies.pixels(folder, name), extra, decoded.digest, options.channels or 3)
         return decoded
     files = open_files(path)
     idx = idx_names(files)
@@ -191,9 +207,9 @@ def from_files(path: Path, options: Options, cache: str | Path | Literal[False] 
         decoded = from_idx(path.name, files, options)
         at = np.arange(len(decoded.digest))
     else:
-        decoded, at = image_files(path.name, files, options)
+        decoded, at = image_files(path.name, files, replace(options, folder=folder or None))
     if folder and not (idx and isinstance(decoded.x, Streamed)):
-        failure = copies.save(folder, name, decoded, at)
+        failure = copies.save(folder, name, decoded, at, len(files.names))
         decoded.notes += [failure] * bool(failure)
     decoded.notes += [note] * bool(note)
     return decoded

@@ -1,5 +1,7 @@
 """Decoded data kept between openings: safetensors, written whole or not at all, never trusted blindly.
 
+Pixels too many for the memory have a file of their own beside it (`store`).
+
 The key hashes what was read (names, sizes, times) and how (options, versions). A copy carries a checksum of its
 tensors; one that is damaged or half there is as good as none. Nothing here ever fails an opening.
 """
@@ -11,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -23,8 +26,9 @@ from torch import Tensor
 
 from .core import Decoded, Streamed
 
-VERSION = 2  # raise it when the same files decode to other pixels
+VERSION = 3  # raise it when the same files decode to other pixels
 KEEP = 8 * 2**30  # bytes of copies; the longest unused leave first
+STALE = 24 * 3600  # seconds after which nobody is writing a half-written file any more
 
 
 def key(*parts: object) -> str:
@@ -63,8 +67,9 @@ def load(folder: Path, name: str) -> tuple[Decoded, dict[str, Tensor], str] | tu
         n = len(tensors["at"])
         if {len(decoded.digest), len(decoded.part), n} != {n} or ("x" in tensors and len(decoded.x) != n):
             raise ValueError("lengths")
-        with contextlib.suppress(OSError):
-            os.utime(path)  # used now
+        for used in (path, pixels(folder, name)):
+            with contextlib.suppress(OSError):
+                os.utime(used)
         return decoded, tensors, ""
     except Exception as error:  # a damaged file can fail in every way; all of them mean: decode again
         with contextlib.suppress(OSError):
@@ -72,11 +77,11 @@ def load(folder: Path, name: str) -> tuple[Decoded, dict[str, Tensor], str] | tu
         return None, None, f"a damaged copy of the decoded data was discarded ({type(error).__name__})"
 
 
-def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
+def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray, count: int) -> str:
     """Keep a copy; says why in words if that cannot be done, and "" otherwise.
 
     Arguments:
-        at: (N,) positions in the source, for data that is streamed.
+        at: (N,) positions in the source, for data that is streamed; count: of positions there.
     """
     tensors = {
         "digest": torch.from_numpy(decoded.digest.view(np.int64).copy()),
@@ -87,7 +92,7 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
     if isinstance(decoded.x, Tensor):
         tensors["x"] = decoded.x.contiguous()
     else:
-        tensors["workers"] = torch.tensor([decoded.x.workers])
+        tensors |= {"workers": torch.tensor([decoded.x.workers]), "count": torch.tensor([count])}
     if decoded.c is not None:
         tensors["c"] = torch.from_numpy(decoded.c)
     named = {"classes": decoded.classes, "numbers": decoded.numbers}
@@ -100,21 +105,36 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
         save_file(tensors, temporary, metadata={"facts": json.dumps(facts | {"checksum": checksum(tensors)})})
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if isinstance(decoded.x, Streamed) and decoded.x.store is not None:
+            decoded.x.store.keep(pixels(folder, name))
         os.replace(temporary, folder / f"{name}.safetensors")
-        sweep(folder)
+        sweep(folder, name)
         return ""
     except Exception as error:  # read-only, full, a file in the way: the data itself is fine
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if isinstance(decoded.x, Streamed) and decoded.x.store is not None:
+            decoded.x.store.drop()
         return f"the decoded data could not be kept in {folder} ({getattr(error, 'strerror', None) or error})"
 
 
-def sweep(folder: Path) -> None:
-    """Let the longest unused copies go until KEEP bytes hold the rest."""
+def pixels(folder: Path, name: str) -> Path:
+    """Where the pixels of the copy called `name` are, if they are too many for the memory."""
+    return folder / f"{name}.pixels"
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Let the longest unused copies but `name` go until KEEP bytes hold the rest, and what killed processes left."""
+    copies = []
+    for path in folder.iterdir():
+        status = path.stat()
+        if path.suffix == ".part" and time.time() - status.st_mtime > STALE:
+            path.unlink(missing_ok=True)
+        elif path.suffix in (".safetensors", ".pixels") and path.stem != name:
+            copies.append((status.st_mtime, status.st_size, path))
     total = 0
-    copies = [(path, path.stat()) for path in folder.glob("*.safetensors")]
-    for path, status in sorted(copies, key=lambda item: -item[1].st_mtime):
-        total += status.st_size
+    for _, size, path in sorted(copies, reverse=True):
+        total += size
         if total > KEEP:
             path.unlink(missing_ok=True)

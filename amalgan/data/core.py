@@ -14,6 +14,7 @@ keeps it. Only a set of fewer than 100 contents is divided by the rank of u inst
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from ..errors import AmalganError, UsageError
 ANY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 HELD_OUT = 0.1
 SMALL = 100  # contents; below it the share of each side is exact instead of fixed by each content alone
+FULL = {torch.uint8: 255, torch.int16: 32767}  # whole numbers that mean 1: of images, of samples of sound
 READ_AHEAD = 8  # batches that may wait decoded; beyond it the oldest is dropped
 
 
@@ -69,18 +71,26 @@ Load = Callable[[Sequence[int]], tuple[np.ndarray, list[tuple[int, str]]]]
 
 
 class Streamed:
-    """Images too large to hold: uint8 rows (C, H, W) decoded when asked for, by a pool of threads.
+    """Images too large to hold: uint8 rows (C, H, W) read when asked for, by a pool of threads.
 
     Arguments:
         load: gives the rows at positions of the source, as in the first pass.
         at: (N,) positions of these N images in the source.
-        pool: threads that decode; one thread where the source is not safe for more.
+        pool: threads that read; one thread where the source is not safe for more.
+        store: the file that holds the pixels, None if they are decoded each time.
     """
 
     def __init__(
-        self, load: Load, at: np.ndarray, shape: tuple[int, ...], pool: ThreadPoolExecutor, workers: int
+        self,
+        load: Load,
+        at: np.ndarray,
+        shape: tuple[int, ...],
+        pool: ThreadPoolExecutor,
+        workers: int,
+        store: Any = None,
     ) -> None:
-        self.load, self.at, self.shape, self.pool, self.workers = load, at, shape, pool, workers
+        self.load, self.at, self.shape, self.pool, self.workers, self.store = load, at, shape, pool, workers, store
+        self.waited = 0.0  # seconds that whoever asked had to wait
         self._ahead: OrderedDict[bytes, list[Future[np.ndarray]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -88,7 +98,7 @@ class Streamed:
 
     def select(self, index: np.ndarray) -> Streamed:
         """The images at `index` (n,) as a stream of their own."""
-        return Streamed(self.load, self.at[index], self.shape, self.pool, self.workers)
+        return Streamed(self.load, self.at[index], self.shape, self.pool, self.workers, self.store)
 
     def _read(self, at: np.ndarray) -> np.ndarray:
         rows, failed = self.load(at.tolist())
@@ -118,15 +128,18 @@ class Streamed:
         """uint8 (n, C, H, W) at `index` (n,)."""
         if len(index) == 0:
             return torch.empty((0, *self.shape), dtype=torch.uint8)
+        start = time.perf_counter()
         futures = self._ahead.pop(index.tobytes(), None) or self._submit(index)
-        return torch.from_numpy(np.concatenate([future.result() for future in futures]))
+        rows = np.concatenate([future.result() for future in futures])
+        self.waited += time.perf_counter() - start
+        return torch.from_numpy(rows)
 
 
 class Split:
     """One part of the data: N items and their labels.
 
     Arguments:
-        x: uint8 (N, C, H, W), float32 (N, D), or a stream of uint8 images.
+        x: uint8 (N, C, H, W), int16 (N, 1, samples), float32 (N, D), or a stream of uint8 images.
         c: (N,) int64 labels, -1 = unknown; (N, K) float32 numbers, NaN = unknown; or None.
     """
 
@@ -152,7 +165,7 @@ class Split:
         return self._copies[key]
 
     def batch(self, index: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor | None]:
-        """Items as the networks take them: x float32 (B, *shape), images in [0, 1]; c (B,) or None.
+        """Items as the networks take them: x float32 (B, *shape), images in [0, 1], sound in [-1, 1]; c (B,) or None.
 
         Arguments:
             index: (B,) int64 positions in this split, on any device.
@@ -167,12 +180,17 @@ class Split:
             at = index.to(held.device)
             x, c = held.index_select(0, at), None if labels is None else labels[at]
         x = x.to(device, non_blocking=True)
-        return x.float().div_(255) if x.dtype == torch.uint8 else x, None if c is None else c.to(device)
+        return x.float().div_(FULL[x.dtype]) if x.dtype in FULL else x, None if c is None else c.to(device)
 
     def prefetch(self, index: Tensor) -> None:
         """Let a streamed split read (B,) items ahead; nothing to do for data in memory."""
         if isinstance(self.x, Streamed):
             self.x.prefetch(index.cpu().numpy())
+
+    @property
+    def waited(self) -> float:
+        """Seconds so far that whoever asked had to wait for images that are read as they are needed."""
+        return self.x.waited if isinstance(self.x, Streamed) else 0.0
 
     def tensor(self, limit: int | None = None) -> Tensor:
         """The first `limit` items (all by default) as one float tensor (n, *shape)."""

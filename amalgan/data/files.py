@@ -1,22 +1,26 @@
 """A folder or an archive as a list of names and a way to read each: nothing is ever extracted where a name says.
 
 Zip and tar members are read in memory. A compressed tar cannot be read out of order, so it is unpacked once, in a
-stream, to an anonymous temporary file that vanishes with the process, and its members are slices of that.
+stream, to an anonymous temporary file that vanishes with the process, and its members are slices of that. A folder of
+nothing but tars holds the members of all of them: shards.
+
+What is kept of a file is its name and three numbers, some 100 bytes, since there may be millions.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
-import mmap
 import os
 import stat as modes
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +30,7 @@ from .core import Unreadable
 from .images import MAX_BYTES
 
 QUIET = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # what file managers leave behind
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz")
 UNPACKERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -45,14 +50,18 @@ class Files:
     """
 
     names: list[str]
-    sizes: list[int]
+    sizes: Sequence[int]
     read: Callable[[int], bytes]
     skipped: list[tuple[str, str]]
 
 
 def printable(name: str) -> str:
-    """The name with whatever cannot be printed escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """The name with whatever cannot be printed escaped; itself, if all can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
+    return name
 
 
 def tidy(name: str) -> str | None:
@@ -63,9 +72,25 @@ def tidy(name: str) -> str | None:
     return printable("/".join(parts))
 
 
-def walk(root: Path) -> tuple[list[tuple[str, Path, os.stat_result]], list[tuple[str, str]]]:
-    """Every regular file under root as (name, path, status), no folder entered twice; and what was skipped."""
-    found: list[tuple[str, Path, os.stat_result]] = []
+@dataclass
+class Found:
+    """Files under a folder, in the order of their names.
+
+    Arguments:
+        names: as the system has them, relative, with forward slashes.
+        sizes, times: of each, in bytes and nanoseconds.
+        skipped: (name, reason) of entries that are no files.
+    """
+
+    names: list[str]
+    sizes: array[int]
+    times: array[int]
+    skipped: list[tuple[str, str]]
+
+
+def walk(root: Path) -> Found:
+    """Every regular file under root, no folder entered twice."""
+    names, sizes, times = list[str](), array("q"), array("q")
     skipped: list[tuple[str, str]] = []
     seen: set[tuple[int, int]] = set()
     waiting = [(root, "")]
@@ -95,27 +120,63 @@ def walk(root: Path) -> tuple[list[tuple[str, Path, os.stat_result]], list[tuple
             if modes.S_ISDIR(status.st_mode):
                 (links if entry.is_symlink() else waiting).append((Path(entry.path), name + "/"))
             elif modes.S_ISREG(status.st_mode):
-                found.append((printable(name), Path(entry.path), status))
+                names.append(name)
+                sizes.append(status.st_size)
+                times.append(status.st_mtime_ns)
             else:
                 skipped.append((printable(name), "not a regular file"))
         waiting[:0] = links  # real folders first: a link is what is left out when both lead to one place
-    return sorted(found, key=lambda item: item[0]), skipped
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return Found(
+        [names[i] for i in order],
+        array("q", (sizes[i] for i in order)),
+        array("q", (times[i] for i in order)),
+        skipped,
+    )
+
+
+def some(files: Files, at: Sequence[int]) -> Files:
+    """Those files alone."""
+    names, sizes = [files.names[i] for i in at], [files.sizes[i] for i in at]
+    return Files(names, sizes, lambda i: files.read(at[i]), files.skipped)
 
 
 def folder_files(root: Path) -> Files:
-    """The files under a folder."""
-    found, skipped = walk(root)
+    """The files under a folder, or, if they all are tars, the members of those."""
+    found = walk(root)
+    if found.names and all(name.lower().endswith(TARS) for name in found.names):
+        return shards(root, found)
 
     def read(i: int) -> bytes:
-        _, path, status = found[i]
-        if status.st_size > MAX_BYTES:
-            raise Unreadable(too_large(status.st_size))
+        if found.sizes[i] > MAX_BYTES:
+            raise Unreadable(too_large(found.sizes[i]))
         try:
-            return path.read_bytes()
+            return (root / found.names[i]).read_bytes()
         except OSError as error:
             raise Unreadable(error.strerror or str(error)) from None
 
-    return Files([name for name, _, _ in found], [status.st_size for _, _, status in found], read, skipped)
+    return Files([printable(name) for name in found.names], found.sizes, read, found.skipped)
+
+
+def shards(root: Path, found: Found) -> Files:
+    """The members of all tars of a folder, by their names there, whichever shard they are in."""
+    parts = [tar_files(root / name) for name in found.names]
+    names = [name for part in parts for name in part.names]
+    of, at = array("l"), array("q")
+    for number, part in enumerate(parts):
+        of.extend([number] * len(part.names))
+        at.extend(range(len(part.names)))
+    order = array("q", sorted(range(len(names)), key=names.__getitem__))  # of equal names the earlier shard first
+
+    def read(i: int) -> bytes:
+        return parts[of[order[i]]].read(at[order[i]])
+
+    skipped = [(f"{name} in {shard}", why) for shard, part in zip(found.names, parts) for name, why in part.skipped]
+    sizes = array("q", (parts[of[k]].sizes[at[k]] for k in order))
+    sorted_names = [names[k] for k in order]
+    for part in parts:
+        part.names.clear()  # they are told once
+    return Files(sorted_names, sizes, read, found.skipped + skipped)
 
 
 def too_large(size: int) -> str:
@@ -168,13 +229,13 @@ def tar_files(path: Path) -> Files:
             if reason:
                 skipped.append((path.name, reason))
     try:
-        view = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ)
+        length = os.fstat(content.fileno()).st_size
         archive = tarfile.open(fileobj=content, mode="r:")  # noqa: SIM115 - its members are read as long as the data lives
     except (tarfile.TarError, ValueError, OSError) as error:
         raise UsageError(
             f"the archive {str(path)!r}", f"not a tar: {error}", "give a folder, .zip, .tar or .tar.gz of images"
         ) from None
-    kept: list[tuple[str, int, int]] = []
+    names, offsets, sizes = list[str](), array("q"), array("q")
     try:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
@@ -184,24 +245,25 @@ def tar_files(path: Path) -> Files:
             if not member.isreg() or member.issparse():
                 skipped.append((name, "a link or a special file inside an archive"))
             else:
-                kept.append((name, member.offset_data, member.size))
-        if view[archive.offset : archive.offset + tarfile.BLOCKSIZE].strip(
-            b"\0"
-        ):  # a damaged header looks like the end
+                names.append(name)
+                offsets.append(member.offset_data)
+                sizes.append(member.size)
+        # a damaged header looks like the end
+        if os.pread(content.fileno(), tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):
             raise tarfile.ReadError("damaged header")
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        skipped.append((path.name, f"archive damaged after {len(kept):,} members ({error})"))
-    kept.sort(key=lambda item: item[0])
+        skipped.append((path.name, f"archive damaged after {len(names):,} members ({error})"))
+    order = sorted(range(len(names)), key=names.__getitem__)
+    offsets, sizes = (array("q", (numbers[i] for i in order)) for numbers in (offsets, sizes))
 
     def read(i: int) -> bytes:
-        _, offset, size = kept[i]
-        if size > MAX_BYTES:
-            raise Unreadable(too_large(size))
-        if offset + size > len(view):
+        if sizes[i] > MAX_BYTES:
+            raise Unreadable(too_large(sizes[i]))
+        if offsets[i] + sizes[i] > length:
             raise Unreadable("cut short at the end of the archive")
-        return view[offset : offset + size]
+        return os.pread(content.fileno(), sizes[i], offsets[i])  # not mapped: that would count as memory of ours
 
-    return Files([name for name, _, _ in kept], [size for _, _, size in kept], read, skipped)
+    return Files([names[i] for i in order], sizes, read, skipped)
 
 
 def unpack(stream: Any, path: Path) -> tuple[IO[bytes], str]:
@@ -263,8 +325,10 @@ def open_files(path: Path) -> Files:
 def stamp(path: Path) -> str:
     """What changes when the content does: names, sizes and times of a folder's files, or of the archive itself."""
     if path.is_dir():
-        found, skipped = walk(path)
-        listed = [(name, status.st_size, status.st_mtime_ns) for name, _, status in found]
-        return repr((str(path.resolve()), listed, skipped))
+        found = walk(path)
+        content = hashlib.blake2b(repr((str(path.resolve()), found.skipped)).encode(), digest_size=16)
+        for name, size, time in zip(found.names, found.sizes, found.times):
+            content.update(f"{name}\0{size}\0{time}\0".encode("utf-8", "surrogateescape"))
+        return content.hexdigest()
     status = path.stat()
     return repr((str(path.resolve()), status.st_size, status.st_mtime_ns))

@@ -33,6 +33,13 @@ class Known(NamedTuple):
     classes: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
 
+    def among(self, classes: tuple[str, ...]) -> Known:
+        """The same labels as places in other classes, by name; unknown where they have no such."""
+        if self.c is None or not classes:
+            return Known(None, classes)
+        places = [classes.index(name) if name in classes else -1 for name in self.classes]
+        return Known(np.array([*places, -1])[self.c], classes)
+
 
 def of_classes(labels: Sequence[str | None], notes: list[str]) -> Known:
     """Classes in the order of their names, whole numbers by value; nothing where they could not be learned."""

@@ -1,6 +1,7 @@
-"""Recordings as spectrograms of one size: a folder or an archive of WAV, FLAC or OGG files.
+"""Recordings as clips of one length, in one of three forms: a folder or an archive of WAV, FLAC or OGG files.
 
-    file -> samples -> one channel -> one rate -> silence at both ends trimmed -> clips of one length -> `Spectrogram`
+    file -> samples -> one channel -> one rate -> silence at both ends trimmed -> clips of one length -> `Spectrogram`, or
+    what else networks are to see of them (`amalgan.data.forms`)
 
 A recording is of one take, and a take (or a speaker) is on one side, of training, validation and test, however many
 clips it gives. What a file holds is said by its name, by a pattern such as {label}_{speaker}_{take}, by a table, or by its
@@ -19,7 +20,7 @@ import wave
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -28,10 +29,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .core import ANY, TEST, Data, Decoded, Spec, Split, Streamed, Unreadable, digests, divide
-from .files import Files, open_files
+from .core import ANY, FULL, TEST, Data, Decoded, Spec, Split, Streamed, Unreadable, digests, divide
+from .files import Files, open_files, some
+from .forms import Form, Name, Spectra, Wave, ears_of, form_of
 from .labels import Known, from_table, of_classes, renamed
-from .spectrogram import Spectrogram
+from .spectrogram import PEAK, QUIET, Spectrogram
 from .survey import Progress, refuse, told, tree
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff")
@@ -47,24 +49,27 @@ LOUDNESS = 0.008  # seconds over which loudness is taken
 EDGE = 40.0  # decibels below the loudest, softer than which the ends of a recording are silence
 MARGIN = 0.016  # seconds of them that stay
 SILENT = 1e-3  # of full scale: a recording that never gets there is silence
-FULL, FLAT, CLIPPED = 0.999, 4, 0.01  # of full scale; samples in a row there; the share of such that is too much
+LOUDEST, FLAT, CLIPPED = 0.999, 4, 0.01  # of full scale; samples in a row there; the share of such that is too much
 BLOCK = 256  # clips transformed at once
+FITTED = 10_000  # clips of the training part that the units of spectra are taken from
+TOLD = {"waves": "samples a clip", "spectra": "spectrograms, each row in units of its own"}
 SplitBy = Literal["take", "speaker"]
 Long = Literal["cut", "windows"]
 
 
 class Clips(Split):
-    """Spectrograms (N, 1, bands, frames) of one part, with the speaker of each.
+    """Clips of one part, in some form, with the speaker of each.
 
     Arguments:
-        x: uint8.
+        x: as networks see them: uint8 spectrograms (N, 1, bands, frames), or int16 samples (N, 1, samples).
         c: (N,) labels, -1 = unknown, or None.
         speaker: (N,) places in the speakers of the spec's details, -1 = unknown, or None.
+        seen: uint8 (N, 1, bands, frames), the mel spectrograms that they are judged by.
     """
 
-    def __init__(self, x: Tensor | Streamed, c: Tensor | None, speaker: Tensor | None) -> None:
+    def __init__(self, x: Tensor | Streamed, c: Tensor | None, speaker: Tensor | None, seen: Tensor) -> None:
         super().__init__(x, c)
-        self.speaker = speaker
+        self.speaker, self.seen = speaker, seen
 
 
 @dataclass
@@ -86,6 +91,7 @@ class Named:
 def open(
     source: Any,
     *,
+    form: Name = "sound",
     label_pattern: str | None = None,
     labels: str | Path | None = None,
     classes: str | None = None,
@@ -106,6 +112,8 @@ def open(
 
     Arguments:
         source: a folder, zip or tar of recordings.
+        form: what networks are to see of each clip: sound, a mel spectrogram; waves, samples; spectra, a spectrogram of
+            all rows, each in units of its own.
         label_pattern: what file names say, without their suffix: "{label}_{speaker}_{take}", "{speaker}/{label}_{take}".
         labels: a CSV whose first column names the files and whose second is the label. Else folders are labels.
         classes: other names of the labels, in their order, separated by commas.
@@ -122,11 +130,14 @@ def open(
         spec: of data that a model was trained on: the same labels, the same transform.
         progress: called with (files done, files in all).
     Raises:
-        UsageError: nothing there, nothing readable, a pattern that fits no name, too few takes.
+        UsageError: nothing there, nothing readable, a pattern that fits no name, too few takes; data of another form.
     """
+    _checked(rate, seconds, limit, trim, long, split_by, form)
     if isinstance(source, Data):
+        if source.spec.modality != form:
+            found = f"data that were opened as {source.spec.modality}"
+            raise UsageError(f"recordings as {form}", found, f'open them with form="{form}"')
         return source
-    _checked(rate, seconds, limit, trim, long, split_by)
     path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
     if path is None or not path.exists():
         raise UsageError("recordings", f"{_missing(path) if path else type(source).__name__}", f"give {SOURCES}")
@@ -135,7 +146,7 @@ def open(
     if labels is not None and label_pattern is not None:
         raise UsageError("labels of recordings", "both a table and a pattern of names", "give one of the two")
     files = open_files(path)
-    files = _of(files, [i for i, name in enumerate(files.names) if name.lower().endswith(SUFFIXES)])
+    files = some(files, [i for i, name in enumerate(files.names) if name.lower().endswith(SUFFIXES)])
     if not files.names:
         raise UsageError(f"recordings from {path.name!r}", "no file of sound in it", f"give {SOURCES}")
     skipped, notes = list(files.skipped), list[str]()
@@ -146,15 +157,12 @@ def open(
             found = f"{files.names[0]!r} and {len(files.names) - 1:,} more, none of which fits"
             raise UsageError(f"names like {pattern!r}", found, "write the pattern of their names, less the suffix")
         skipped += [(name, f"not named like {pattern}") for name, match in zip(files.names, matched) if not match]
-        files = _of(files, [i for i, match in enumerate(matched) if match])
+        files = some(files, [i for i, match in enumerate(matched) if match])
     if strict:
         refuse(skipped)
 
-    if spec is None:
-        transform = chosen(files, rate, seconds, trim, notes)
-    else:
-        transform = Spectrogram.from_json(details)
-    x, of, failed, done = clips(files, transform, long, trim, strict, progress)
+    transform = chosen(files, rate, seconds, trim, notes) if spec is None else ears_of(spec)
+    x, samples, of, failed, done = clips(files, transform, long, trim, strict, progress, form != "sound")
     skipped += failed
     if not len(x):
         raise UsageError(f"recordings from {path.name!r}", f"none that can be used: {told(skipped)}", _advice(skipped))
@@ -174,22 +182,87 @@ def open(
             "parts by speaker", "names that tell no speaker", 'add --label-pattern "{label}_{speaker}_{take}"'
         )
     group = together(named.speakers if split_by == "speaker" else named.takes, digest)
-    place = {name: i for i, name in enumerate(speakers)}
+    place, fitted = {name: i for i, name in enumerate(speakers)}, spec
     speaker = torch.tensor([-1 if name is None else place[name] for name in named.speakers])
     if spec is None:
         details = transform.to_json() | ({"speakers": list(speakers)} if speakers else {})
         details |= {"label_pattern": pattern} if pattern else {}
         details |= {"factors": factors} if factors else {}
         spec = Spec("sound", transform.shape, known.classes, details)
-    elif known.c is not None:  # its labels, by name
-        at = np.array([spec.classes.index(name) if name in spec.classes else -1 for name in known.classes] + [-1])
-        known = known._replace(c=at[known.c])
+    else:
+        spec = _judged(spec)
+        known = known.among(spec.classes)
     if skipped:
         notes.append("skipped " + told(skipped))
     notes.append(f"divided by {split_by}: none is on two sides")
     decoded = Decoded(x, digest, known.c, spec.classes, part, notes, skipped, group=group)
-    decoded.split = lambda x, c, at: Clips(x, c, speaker[torch.from_numpy(at)] if speakers else None)
-    return divide(decoded, path.name or str(path.resolve()), seed, limit, spec)
+    places: list[Tensor] = []  # of the clips of each part, which are asked for in their order
+
+    def split(x: Tensor | Streamed, c: Tensor | None, at: np.ndarray) -> Clips:
+        places.append(torch.from_numpy(at))
+        assert isinstance(x, Tensor)
+        return Clips(x, c, speaker[places[-1]] if speakers else None, x)
+
+    decoded.split = split
+    data = divide(decoded, path.name or str(path.resolve()), seed, limit, spec)
+    if form == "sound":
+        return data
+    return _as_form(data, form, [samples[at] for at in places], None if fitted is None else form_of(fitted))
+
+
+def seen(data: Data) -> Data:
+    """The same clips as mel spectrograms, which all forms are judged by: the same data whatever the form."""
+    if data.spec.modality == "sound":
+        return data
+    shown = _with(data, [part.seen for part in _parts(data)])
+    return replace(shown, spec=_judged(data.spec), fingerprint=data.fingerprint.removesuffix(f" {data.spec.modality}"))
+
+
+def _parts(data: Data) -> list[Any]:
+    """The three parts, all `Clips`."""
+    return [data.train, data.validation, data.test]
+
+
+def _with(data: Data, x: Sequence[Tensor]) -> Data:
+    """The same data with other x of each part."""
+    parts = [Clips(of, part.c, part.speaker, part.seen) for of, part in zip(x, _parts(data))]
+    return replace(data, train=parts[0], validation=parts[1], test=parts[2])
+
+
+def _judged(spec: Spec) -> Spec:
+    """The spec of the same clips as mel spectrograms."""
+    details = {name: value for name, value in spec.details.items() if name != "spectra"}
+    return replace(spec, modality="sound", shape=ears_of(spec).shape, details=details)
+
+
+def _as_form(data: Data, form: Name, samples: list[Tensor], fitted: Form | None) -> Data:
+    """The same data, divided alike, as networks are to see it.
+
+    Arguments:
+        data: as mel spectrograms.
+        samples: int16 (N, samples) of each part.
+        fitted: the form as it was fitted to the data of a model, or None to fit it to the training part.
+    """
+    ears, details, way = ears_of(data.spec), data.spec.details, fitted
+    if way is None:
+        way = Wave(ears) if form == "waves" else Spectra.fitted(ears, _floats(samples[0][:FITTED]))
+    if isinstance(way, Spectra):
+        details = details | {"spectra": way.to_json()}
+    x = [of[:, None] if form == "waves" else _pictures(way, of) for of in samples]
+    spec = replace(data.spec, modality=form, shape=way.shape, details=details)
+    notes = [*data.notes, f"networks see {' x '.join(f'{side:,}' for side in way.shape[1:])} {TOLD[form]}"]
+    return replace(_with(data, x), spec=spec, fingerprint=f"{data.fingerprint} {form}", notes=notes)
+
+
+def _floats(samples: Tensor) -> Tensor:
+    """Clips in [-1, 1] of int16 ones."""
+    return samples.float() / FULL[torch.int16]
+
+
+def _pictures(way: Form, samples: Tensor) -> Tensor:
+    """uint8 (N, 1, bands, frames) of int16 clips (N, samples)."""
+    made = [(way.forward(_floats(some)) * 255).round().to(torch.uint8) for some in samples.split(BLOCK)]
+    return torch.cat(made) if made else torch.empty(0, *way.shape, dtype=torch.uint8)
 
 
 def recognises(source: Any) -> bool:
@@ -228,8 +301,11 @@ def _missing(path: Path) -> str:
     return f"no {str(path)!r}" + (f" (but there is {str(path.parent / close[0])!r})" if close else "")
 
 
-def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: float, long: str, split_by: str) -> None:
-    for name, word, words in (("long", long, get_args(Long)), ("split_by", split_by, get_args(SplitBy))):
+def _checked(
+    rate: int | None, seconds: float | None, limit: int | None, trim: float, long: str, split_by: str, form: str
+) -> None:
+    for name, word, kinds in (("long", long, Long), ("split_by", split_by, SplitBy), ("form", form, Name)):
+        words = get_args(kinds)
         if word not in words:
             raise UsageError(f"{name}={word!r}", "no such word", f"write {' or '.join(words)}")
     if rate is not None and not SLOWEST <= rate <= HIGHEST:
@@ -240,12 +316,6 @@ def _checked(rate: int | None, seconds: float | None, limit: int | None, trim: f
         raise UsageError(f"limit={limit}", "fewer than one clip a part", "leave it out, or write for example 1000")
     if not 0 <= trim <= 200:
         raise UsageError(f"trim={trim}", "not 0 to 200 decibels", "write 40, or 0 to leave recordings as they are")
-
-
-def _of(files: Files, at: Sequence[int]) -> Files:
-    """Some of the files."""
-    names, sizes = [files.names[i] for i in at], [files.sizes[i] for i in at]
-    return Files(names, sizes, lambda i: files.read(at[i]), files.skipped)
 
 
 def _advice(skipped: Sequence[tuple[str, str]]) -> str:
@@ -319,7 +389,7 @@ def usable(samples: np.ndarray) -> np.ndarray:
     peak = float(np.abs(mono).max())
     if peak < SILENT:
         raise Unreadable("silence")
-    share = _flat(np.abs(samples).max(1) >= FULL)
+    share = _flat(np.abs(samples).max(1) >= LOUDEST)
     if share > CLIPPED:
         raise Unreadable(f"clipped: {share:.0%} of it at full scale")
     return mono
@@ -384,10 +454,18 @@ def transform(rate: int, seconds: float) -> Spectrogram:
 
 
 def clips(
-    files: Files, transform: Spectrogram, long: Long, trim: float, strict: bool, progress: Progress | None
-) -> tuple[Tensor, list[int], list[tuple[str, str]], list[str]]:
-    """Spectrograms uint8 (N, 1, bands, frames), the file (N,) of each, what was skipped, what was done, in words."""
+    files: Files,
+    transform: Spectrogram,
+    long: Long,
+    trim: float,
+    strict: bool,
+    progress: Progress | None,
+    kept: bool = False,
+) -> tuple[Tensor, Tensor, list[int], list[tuple[str, str]], list[str]]:
+    """Spectrograms uint8 (N, 1, bands, frames); if they are `kept`, samples int16 (N, samples), each clip as loud as the next;
+    the file (N,) of each, what was skipped, what was done, in words."""
     made: list[Tensor] = []
+    samples_made: list[Tensor] = [torch.empty(0, transform.samples, dtype=torch.int16)]
     waiting: list[np.ndarray] = []
     of: list[int] = []
     skipped: list[tuple[str, str]] = []
@@ -397,8 +475,11 @@ def clips(
 
     def turn() -> None:
         if waiting:
-            x = transform.forward(torch.from_numpy(np.stack(waiting)))
-            made.append((x * 255).round().to(torch.uint8))
+            waited = torch.from_numpy(np.stack(waiting))
+            made.append((transform.forward(waited) * 255).round().to(torch.uint8))
+            if kept:
+                loud = PEAK * waited / waited.abs().amax(1, keepdim=True).clamp(min=QUIET)
+                samples_made.append((loud * FULL[torch.int16]).round().short())
             waiting.clear()
 
     for i, name in enumerate(files.names):
@@ -437,7 +518,7 @@ def clips(
         f"{cut:,} longer ones {cutting}": cut,
         f"{stereo:,} of several channels, whose mean is used": stereo,
     }
-    return x, of, skipped, [text for text, so in said.items() if so and count]
+    return x, torch.cat(samples_made), of, skipped, [text for text, so in said.items() if so and count]
 
 
 def windows(a: np.ndarray, samples: int) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Clips of sound as pictures of what is heard, (1, bands, frames) in [0, 1], and back.
 
     S      = windowed Fourier transform of a clip, fft samples a frame, hop samples from one to the next
-    M      = F |S|                                bands: triangles, evenly spaced on the mel scale or in Hz
+    M      = F |S|                                bands: triangles, evenly spaced on the mel scale or in Hz; or S's own rows
     x      = 1 + 20 log10(M / max M) / decibels   cut off below at 0: what is softer is not heard
 
 Back again, |S| is the non-negative solution of F |S| = M (Lee and Seung 2001), and its phase is found by going from
@@ -29,7 +29,7 @@ SOLVING = 32  # steps towards |S|
 MOMENTUM = 0.99
 AT_ONCE = 200  # pictures that are made sound together: some 100 MB
 QUIET = 1e-9  # below any recording's least step
-Scale = Literal["mel", "linear"]
+Scale = Literal["mel", "linear", "bins"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Spectrogram:
         fft: samples of a frame, even, >= hop.
         bands, frames: of a picture.
         decibels: between the loudest that there is in a clip and what is no longer heard.
-        scale: on which bands are evenly spaced.
+        scale: on which bands are evenly spaced; bins are the rows of S, all but that of rate / 2, of bands = fft / 2.
     """
 
     rate: int
@@ -85,6 +85,8 @@ class Spectrogram:
     @cached_property
     def filters(self) -> Tensor:
         """F (bands, fft / 2 + 1), from the highest band to the lowest, each of sum 1."""
+        if self.scale == "bins":
+            return torch.eye(self.fft // 2 + 1)[:-1].flip(0)
         to, back = (_mel, _hertz) if self.scale == "mel" else (float, float)
         edges = torch.tensor([back(to(self.rate / 2) * i / (self.bands + 1)) for i in range(self.bands + 2)])
         # a band is at least as wide as what the window can tell apart
@@ -116,6 +118,10 @@ class Spectrogram:
             phase = phase / phase.abs().clamp(min=1e-12)
         clips = self.overlapped(magnitude * phase)
         return PEAK * clips / clips.abs().amax(1, keepdim=True).clamp(min=QUIET)
+
+    def picture(self, x: Tensor) -> Tensor:
+        """Pictures (N, 1, bands, frames) of what networks make: these."""
+        return x
 
     def magnitude(self, x: Tensor) -> Tensor:
         """|S| (N, fft / 2 + 1, frames) whose picture is x (N, 1, bands, frames), but for the loudness."""

@@ -1,14 +1,16 @@
 """The one pass over a source's images: read, hash, and keep what fits; and the files it may come from.
 
 Every source of images is a `load(positions) -> (rows, failures)`. One pass over it in blocks finds the contents'
-hashes, which images are grey, and which cannot be read. If the pixels fit in memory they are kept; if not, the same
-`load` is called again for each batch, so both ways give the same values.
+hashes, which images are grey, and which cannot be read. If the pixels fit in memory they are kept there; if not, in a file
+(`store`); and where there is no room for that either, the same `load` is called again for each batch. All ways give the
+same values.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +22,16 @@ import torch
 
 from ..errors import UsageError
 from .core import ANY, TEST, TRAIN, VALIDATION, Decoded, Load, Streamed, Unreadable, digests, grey_rows
-from .files import Files
+from .files import Files, some
 from .images import LIMIT, NAMES, choose_size, header, peculiarities, picture
 from .labels import from_table, of_classes
+from .store import Store, loader
 
 Progress = Callable[[int, int], None]
 PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
 BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
 PROBED = 1000  # headers read to choose a size
+SIDECARS = ("cls", "json", "txt")  # beside an image of their name: its class, and what is not read
 THREADS = min(8, os.cpu_count() or 1)
 SPLITS = {
     "train": TRAIN,
@@ -49,6 +53,7 @@ class Options:
     memory: int
     progress: Progress | None
     labels: Path | None = None
+    folder: Path | None = None  # where pixels may be kept
 
 
 def survey(
@@ -72,6 +77,8 @@ def survey(
         UsageError: nothing can be read, or, if strict, one item cannot.
     """
     fits = count * int(np.prod(shape)) <= options.memory
+    store = None if fits or options.folder is None else Store.fresh(options.folder, count, shape)
+    full: list[int] = []  # where the disk was
     x = np.zeros((count, *shape), np.uint8) if fits else None
     digest, grey = np.zeros(count, np.uint64), np.zeros(count, bool)
     blocks = [range(start, min(start + step, count)) for start in range(0, count, step)]
@@ -81,6 +88,11 @@ def survey(
         digest[at.start : at.stop], grey[at.start : at.stop] = digests(rows), grey_rows(rows)
         if x is not None:
             x[at.start : at.stop] = rows
+        if store is not None and not full:
+            try:
+                store.write(at.start, rows)
+            except OSError:
+                full.append(at.start)
         return [(at.start + row, reason) for row, reason in failed]
 
     failures: dict[int, str] = {}
@@ -94,7 +106,12 @@ def survey(
                 options.progress(done.stop, count)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        if store is not None:
+            store.drop()
         raise
+    if store is not None and full:
+        store.drop()
+        store = None
     kept = np.ones(count, bool)
     kept[list(failures)] = False
     skipped = [(name_of(i), reason) for i, reason in sorted(failures.items())]
@@ -106,9 +123,8 @@ def survey(
     if options.channels is None and shape[0] == 3 and grey[at].all():
         shape = (1, *shape[1:])
     if x is None:
-        return Decoded(
-            Streamed(load, at, shape, pool, threads), digest[at], None, (), np.full(len(at), ANY, np.int8), [], skipped
-        ), at
+        streamed = Streamed(load if store is None else loader(store, digest, load), at, shape, pool, threads, store)
+        return Decoded(streamed, digest[at], None, (), np.full(len(at), ANY, np.int8), [], skipped), at
     pool.shutdown()
     rows = x[:, : shape[0]] if len(at) == count else x[at, : shape[0]]
     tensor = torch.from_numpy(np.ascontiguousarray(rows))
@@ -170,8 +186,10 @@ def image_loader(files: Files, channels: int, size: int) -> Load:
 def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.ndarray]:
     """A tree of image files, and the positions (N,) of the readable ones.
 
-    The folder below the parts (train, test, val) and below any folders all files share names the class.
+    The folder below the parts (train, test, val) and below any folders all files share names the class, unless a file
+    NAME.cls beside NAME.png says it, as in WebDataset's shards.
     """
+    files, beside = with_sidecars(files)
     if not files.names:
         raise UsageError(
             f"images from {name!r}",
@@ -205,6 +223,8 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
     if every > 1 and decoded.notes:
         decoded.notes.append(f"these counts come from every {every}th file")
     decoded.part, labels = tree([files.names[i] for i in at])
+    if beside is not None:
+        labels = [beside(i) for i in at]
     names = [files.names[i] for i in at]
     known = (
         of_classes(labels, decoded.notes)
@@ -213,6 +233,41 @@ def image_files(name: str, files: Files, options: Options) -> tuple[Decoded, np.
     )
     decoded.c, decoded.classes, decoded.numbers = known
     return decoded, at
+
+
+def with_sidecars(files: Files) -> tuple[Files, Callable[[int], str | None] | None]:
+    """The files without those that say something of an image of their name; and the class that one says, if any does.
+
+    The second image of a name, from another shard, goes with the second .cls of it.
+    """
+    images, classes = array("q"), dict[str, int]()
+    keys, times = list[str](), Counter[str]()
+    for i, name in enumerate(files.names):
+        stem, _, suffix = name.rpartition(".")
+        if suffix.lower() not in SIDECARS:
+            images.append(i)
+            continue
+        if suffix.lower() == "cls":
+            times[stem] += 1
+            classes[f"{stem}\n{times[stem]}"] = i
+    if len(images) == len(files.names) or not images:
+        return files, None
+    times.clear()
+    for i in images if classes else ():
+        stem = files.names[i].rpartition(".")[0]
+        times[stem] += 1
+        keys.append(f"{stem}\n{times[stem]}")
+
+    def said(i: int) -> str | None:
+        at = classes.get(keys[i])
+        if at is None:
+            return None
+        try:
+            return files.read(at).decode().strip() or None
+        except (Unreadable, UnicodeDecodeError):
+            return None
+
+    return some(files, images), said if classes else None
 
 
 def tree(names: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:

@@ -4,16 +4,20 @@
     token 0   the end of a line; after it only ends follow
     token 1   a unit that the vocabulary does not hold, shown as U+FFFD
 
-The vocabulary and the length are part of the data's `Spec`, so a model knows how to write its tokens out again.
+The vocabulary and the length are part of the data's `Spec`, so a model knows how to write its tokens out again. Lines have
+labels where their file, or a column of their table, says one.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +28,7 @@ from torch import Tensor
 from ..errors import UsageError
 from . import oracle as oracles
 from .core import ANY, Data, Decoded, Spec, Split, divide
+from .labels import Known, of_classes
 from .packed import arrays, unpacked
 
 if TYPE_CHECKING:
@@ -33,7 +38,11 @@ END, UNKNOWN = 0, 1
 SHOWN_UNKNOWN = "\ufffd"
 LONGEST = {"words": 64, "characters": 128}  # tokens of a line, unless asked for more
 ORACLE = {"train": 10_000, "validation": 2_000, "test": 5_000}  # sequences, the training set as published
-SOURCES = "a text file with one sequence a line, .txt or .txt.gz; a list of strings; oracle"
+SUFFIXES = (".txt", ".txt.gz")  # of the files of a folder, each a label
+SOURCES = (
+    "a text file with one sequence a line, .txt or .txt.gz; a folder of such, each a label; a table, .csv or .tsv, with "
+    "--label; a list of strings; oracle"
+)
 
 
 def open(
@@ -42,6 +51,8 @@ def open(
     units: Units = "auto",
     length: int | None = None,
     vocabulary: int = 5000,
+    label: str | None = None,
+    column: str | None = None,
     strict: bool = False,
     limit: int | None = None,
     seed: int = 0,
@@ -51,16 +62,19 @@ def open(
     """Lines in three parts with no line in common.
 
     Arguments:
-        source: a UTF-8 text file (also gzipped), a list of strings, "oracle" (a language whose probabilities are known;
-            also "oracle:V=500,T=20"), or an .npz file with an oracle's weights.
+        source: a UTF-8 text file (also gzipped), a folder of such, whose names are labels, a table with a header, .csv
+            or .tsv (also gzipped), a list of strings, (strings, labels), "oracle" (a language whose probabilities are
+            known; also "oracle:V=500,T=20"), or an .npz file with an oracle's weights.
         units: what a token is; auto: words where most lines have several, else characters.
         length: tokens of a line at most; longer lines are cut into pieces of that length. By default what 99.5 % of the
             lines need, up to 64 words or 128 characters.
         vocabulary: units kept at most, the most frequent ones.
+        label: of a table: its column of labels.
+        column: of a table: its column of text; by default the one beside the labels, if there are two.
         strict: stop at the first line that is not UTF-8 instead of leaving it out.
         limit: at most so many lines in each part.
         seed: another seed divides differently.
-        spec: of a trained model, whose units, vocabulary and length are taken over.
+        spec: of a trained model, whose units, vocabulary, length and labels are taken over.
         progress: called with lines done and lines in all.
 
     Raises:
@@ -80,12 +94,31 @@ def open(
         path = Path(source).expanduser()
         if path.suffix == ".npz" and path.is_file():
             return known(_oracle_of(path), seed, limit)
-        name, (lines, skipped, notes) = path.name, _read(path, strict)
+        name, read = path.name, _read(path, strict, label, column)
+    elif isinstance(source, tuple) and len(source) == 2 and len(source[0]) == len(source[1]):
+        name, read = "lines", Lines(list(source[0]), [None if of is None else str(of) for of in source[1]])
     elif isinstance(source, Sequence) and all(isinstance(line, str) for line in source):
-        name, lines, skipped, notes = "lines", list(source), [], []
+        name, read = "lines", Lines(list(source))
     else:
         raise UsageError("text", f"a {type(source).__name__}", f"give {SOURCES}")
-    return _divided(name, lines, skipped, notes, units, length, vocabulary, limit, seed, spec, progress)
+    return _divided(name, read, units, length, vocabulary, limit, seed, spec, progress)
+
+
+@dataclass
+class Lines:
+    """Lines as they were read.
+
+    Arguments:
+        lines: their text.
+        labels: of each, None where unknown; or None where nothing is said of any.
+        skipped: (where, reason) of those left out.
+        notes: in words, what was left out.
+    """
+
+    lines: list[str]
+    labels: list[str | None] | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def tell(tokens: Tensor, spec: Spec) -> list[str]:
@@ -144,12 +177,62 @@ def _oracle_of(path: Path) -> oracles.Oracle:
         raise UsageError(f"text from {path}", f"not an oracle's weights: {error}", f"give {SOURCES}") from None
 
 
-def _read(path: Path, strict: bool) -> tuple[list[str], list[tuple[str, str]], list[str]]:
-    """Lines, those left out with the reason, and notes."""
+def _read(path: Path, strict: bool, label: str | None, column: str | None) -> Lines:
+    """Of a file, a folder of files, or a table."""
+    asked = f"text from {path}"
     if not path.exists():
-        raise UsageError(f"text from {path}", "no such file", f"give {SOURCES}")
+        raise UsageError(asked, "no such file", f"give {SOURCES}")
     if path.is_dir():
-        raise UsageError(f"text from {path}", "a folder", f"give {SOURCES}")
+        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
+        if not files:
+            raise UsageError(asked, "a folder without .txt files", f"give {SOURCES}")
+        if label or column:
+            raise UsageError(asked, "a folder, whose files are labels", "leave out --label and --column")
+        parts = [(file.name.partition(".")[0], _lines(file, strict)) for file in files]
+        found = Lines(
+            [line for _, part in parts for line in part.lines], [name for name, part in parts for _ in part.lines]
+        )
+        for name, part in parts:
+            found.skipped += [(f"{where} of {name}", why) for where, why in part.skipped]
+            found.notes += [f"{name}: {note}" for note in part.notes]
+        return found
+    if path.name.removesuffix(".gz").lower().endswith((".csv", ".tsv")) and (label or column):
+        return _table(path, label, column)
+    if label or column:
+        raise UsageError(asked, "no table", "leave out --label and --column, or give a .csv or .tsv with a header")
+    return _lines(path, strict)
+
+
+def _table(path: Path, label: str | None, column: str | None) -> Lines:
+    """Of a table with a header, commas, semicolons or tabs between its columns."""
+    asked = f"text from {path}"
+    try:
+        text = unpacked(path, asked).decode()
+        first = text.partition("\n")[0]
+        delimiter = max(",\t;", key=first.count)
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(asked, f"it cannot be read: {error}", f"give {SOURCES}") from None
+    names = [name.strip() for name in rows[0]] if rows else []
+    for flag, name in (("--label", label), ("--column", column)):
+        if name is not None and name not in names:
+            raise UsageError(f"{flag} {name}", "no such column", f"write one of {', '.join(names)}")
+    others = [name for name in names if name != label]
+    if column is None and len(others) != 1:
+        raise UsageError(asked, f"the columns {', '.join(others)}", "say which is the text with --column")
+    at, of = names.index(column or others[0]), None if label is None else names.index(label)
+    whole = [row for row in rows[1:] if len(row) == len(names)]
+    kept = [(" ".join(row[at].split()), None if of is None else row[of].strip() or None) for row in whole]
+    kept = [(line, said) for line, said in kept if line]
+    if not kept:
+        raise UsageError(asked, "no row with text", "give a table with a header and a line in each row")
+    left = len(rows) - 1 - len(kept)
+    notes = [f"{left:,} rows without text, or with more or fewer cells than columns, left out"] if left else []
+    return Lines([line for line, _ in kept], None if of is None else [said for _, said in kept], [], notes)
+
+
+def _lines(path: Path, strict: bool) -> Lines:
+    """Of a file with one sequence a line."""
     lines, skipped, empty = [], [], 0
     raw = unpacked(path, f"text from {path}").splitlines()
     for number, line in enumerate(raw, 1):
@@ -172,7 +255,7 @@ def _read(path: Path, strict: bool) -> tuple[list[str], list[tuple[str, str]], l
     notes = [f"{empty:,} empty lines left out"] if empty else []
     if skipped:
         notes.append(f"{len(skipped):,} lines that are not UTF-8 left out, the first is {skipped[0][0]}")
-    return lines, skipped, notes
+    return Lines(lines, None, skipped, notes)
 
 
 def choose_units(lines: Sequence[str]) -> str:
@@ -186,9 +269,7 @@ def choose_units(lines: Sequence[str]) -> str:
 
 def _divided(
     name: str,
-    lines: list[str],
-    skipped: list[tuple[str, str]],
-    notes: list[str],
+    read: Lines,
     units: str,
     length: int | None,
     vocabulary: int,
@@ -197,6 +278,7 @@ def _divided(
     spec: Spec | None,
     progress: Callable[[int, int], None] | None,
 ) -> Data:
+    lines, notes = read.lines, read.notes
     if spec is not None:
         units, length = spec.details["units"], spec.shape[0]
     elif units == "auto":
@@ -208,11 +290,16 @@ def _divided(
     if length is None:
         needed = sorted(len(part) + 1 for part in parts)
         length = max(2, min(LONGEST[units], needed[min(len(needed) - 1, math.ceil(0.995 * len(needed)))]))
-    pieces = [part[i : i + length] for part in parts for i in range(0, len(part), length)]
+    of = [(row, i) for row, part in enumerate(parts) for i in range(0, len(part), length)]
+    pieces = [parts[row][i : i + length] for row, i in of]
+    known = Known() if read.labels is None else of_classes([read.labels[row] for row, _ in of], notes)
     if len(pieces) > len(parts):
         longer = sum(len(part) > length for part in parts)
         notes.append(f"{longer:,} lines of more than {length} {units} cut into pieces of that length")
-    spec = spec or _spec(pieces, units, length, vocabulary, notes)
+    if spec is None:
+        spec = _spec(pieces, units, length, vocabulary, known.classes, notes)
+    else:
+        known = known.among(spec.classes)
     symbols = {symbol: i for i, symbol in enumerate(spec.details["symbols"])}
     x = np.full((len(pieces), length), END, dtype=np.int64)
     for row, piece in zip(x, pieces):
@@ -223,15 +310,17 @@ def _divided(
     )
     notes.insert(0, f"{len(lines):,} lines as {units}, at most {length} a line")
     part = np.full(len(pieces), ANY, dtype=np.int8)
-    decoded = Decoded(torch.from_numpy(x), digest, None, (), part, notes, skipped)
+    decoded = Decoded(torch.from_numpy(x), digest, known.c, known.classes, part, notes, read.skipped)
     return divide(decoded, name, seed, limit, spec)
 
 
-def _spec(pieces: list[list[str]], units: str, length: int, vocabulary: int, notes: list[str]) -> Spec:
+def _spec(
+    pieces: list[list[str]], units: str, length: int, vocabulary: int, classes: tuple[str, ...], notes: list[str]
+) -> Spec:
     counts = Counter(unit for piece in pieces for unit in piece)
     kept = sorted(counts, key=lambda unit: (-counts[unit], unit))[: vocabulary - 2]
     lost = sum(counts.values()) - sum(counts[unit] for unit in kept)
     rare = f"; {len(counts) - len(kept):,} rarer ones ({lost / counts.total():.1%} of the text) are unknown"
     notes.append(f"a vocabulary of {len(kept):,} {units}" + (rare if lost else ""))
     symbols = ["", SHOWN_UNKNOWN, *kept]
-    return Spec("text", (length,), (), {"units": units, "symbols": symbols, "ends": True})
+    return Spec("text", (length,), classes, {"units": units, "symbols": symbols, "ends": True})

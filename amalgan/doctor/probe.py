@@ -50,6 +50,7 @@ KNOWN, KNOWN_VALUES = 4096, 2**24  # training examples that samples are held aga
 WIDTH = 64  # of what samples are compared by
 CENTRES = 32  # of the data, among which samples are counted
 NEIGHBOURS = 5
+FAINT = 1.0  # of a wave's spectrum, whose hiss would count as much as its tones without it
 CLASSES = 50  # at most, of which the doctor counts samples
 PLACES = 32  # samples, of the same noise at every look, whose place is noted
 
@@ -249,8 +250,8 @@ class Probe:
 
     def _labels(self, held_out: Any) -> dict[str, float]:
         c, fake = held_out.c, _fake(held_out)
-        if c is None or fake is None or not hasattr(self.model, "labels"):
-            return {}
+        if c is None or fake is None or not hasattr(self.model, "labels") or not fake.is_floating_point():
+            return {}  # of samples that are choices no code is known
         noise = held_out.code
         differs = (c != c.roll(1, 0)).reshape(len(c), -1).any(1)
         if not bool(differs.any()):
@@ -424,15 +425,18 @@ def _nats_to_normal(z: Tensor) -> float:
 
 
 def _coarse(x: Tensor) -> Tensor:
-    """(B, F): pictures averaged to at most 8 x 8, everything else as it is."""
+    """(B, F): pictures averaged to at most 8 x 8, waves likewise as spectra of eight windows, everything else as it is."""
+    if x.dim() == 3 and x.shape[1] == 1:  # the same sound at another phase is far away, sample by sample
+        windows = x[..., : x.shape[2] // 8 * 8].unflatten(2, (8, -1))
+        x = (torch.fft.rfft(windows).abs() + FAINT).log()
     if x.dim() == 4 and max(x.shape[2:]) > 8:
         x = torch.nn.functional.adaptive_avg_pool2d(x, (min(8, x.shape[2]), min(8, x.shape[3])))
     return x.flatten(1).nan_to_num()  # what is broken is told by others; a look must not break a run
 
 
 def _detail(x: Tensor) -> float:
-    """Mean square of differences between neighbours along every axis but the first two; of series along time."""
-    axes = range(2, x.dim()) if x.dim() == 4 else range(1, x.dim() - 1)
+    """Mean square of differences between neighbours along every axis but the first two; of series, and of waves, along time."""
+    axes = range(2, x.dim()) if x.dim() == 4 or x.shape[1] == 1 else range(1, x.dim() - 1)
     return float(sum(x.diff(dim=axis).square().mean() for axis in axes))
 
 

@@ -90,7 +90,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
             f"give at least {NEIGHBOURS + 1} items in each, better a thousand",
         )
     eyes = features or feature_networks.choose(data)
-    (real, real_c), (learned, _) = _pick(held_out, n, split), _pick(train, n, "train")
+    (real, real_c), (learned, _) = picked(held_out, n, split), picked(train, n, "train")
     seen = torch.arange(len(train)) if eyes.quick else _order(len(train), "train")[:SLOW]
     real_features, train_features = eyes(real), torch.cat([eyes(train.batch(i)[0]) for i in seen.split(1000)])
     known, classes = getattr(data, "known", None), len(data.spec.classes)
@@ -326,7 +326,7 @@ def _order(n: int, name: str) -> Tensor:
     return torch.randperm(n, generator=generator("reference", name))
 
 
-def _pick(split: Any, n: int, name: str) -> tuple[Tensor, Tensor | None]:
+def picked(split: Any, n: int, name: str) -> tuple[Tensor, Tensor | None]:
     """n items of a split `(n, *shape)` and their labels, the same ones every time."""
     x, c = zip(*(split.batch(index) for index in _order(len(split), name)[:n].split(1000)))
     return torch.cat(x), None if c[0] is None else torch.cat(c)

@@ -88,14 +88,24 @@ def _learned(make: Callable[[], nn.Module], loss: Loss, count: int, times: int =
     return min(found)[2]
 
 
-def accuracies(x: Tensor, c: Tensor, others: Sequence[tuple[Tensor, int | Tensor]], classes: int) -> list[float]:
-    """Accuracy on each of other sets (M, T, D), with a label or labels (M,), after learning x (N, T, D) with c (N,)."""
+def learned(x: Tensor, c: Tensor, classes: int) -> Any:
+    """A classifier of windows that has learned x (N, T, D) with labels c (N,)."""
 
     def loss(classifier: nn.Module, at: Tensor) -> Tensor:
         return cross_entropy(classifier(x[at]), c[at])
 
-    classifier = _learned(partial(Classifier, x, classes), loss, len(x), TIMES)
-    return [float((classifier(other).argmax(1) == labels).double().mean()) for other, labels in others]
+    return _learned(partial(Classifier, x, classes), loss, len(x), TIMES)
+
+
+def accuracy(classifier: Any, x: Tensor, c: int | Tensor) -> float:
+    """The share of windows x (M, T, D) of which a classifier says the label c, or c (M,)."""
+    return float((classifier(x).argmax(1) == c).double().mean())
+
+
+def accuracies(x: Tensor, c: Tensor, others: Sequence[tuple[Tensor, int | Tensor]], classes: int) -> list[float]:
+    """Accuracy on each of other sets (M, T, D), with a label or labels (M,), after learning x (N, T, D) with c (N,)."""
+    classifier = learned(x, c, classes)
+    return [accuracy(classifier, other, labels) for other, labels in others]
 
 
 def discriminative(train: Tensor, held_out: Tensor, learned: Tensor, judged: Tensor) -> float:

@@ -1,10 +1,11 @@
 """Is what is heard what was asked for?
 
-Clips are judged as recordings would be: a spectrogram is made sound and looked at again, so that what the way back to
-sound loses counts against the model. Two ceilings stand beside: real held-out clips, and the same there and back.
+Clips are judged as recordings would be: whatever form a model makes, it is made sound and looked at again as a mel
+spectrogram, so that what the way back to sound loses counts against the model, and models of waves and of spectrograms can be
+held against each other. Two ceilings stand beside: real held-out clips, and the same there and back.
 
     label_accuracy, tstr, frechet, memorisation, ...   as of pictures, of spectrograms of what is heard
-    round_trip_accuracy, round_trip_error     of real held-out clips, from spectrogram to sound and back
+    round_trip_accuracy, round_trip_error     of real held-out clips, from what networks see of them to sound and back
     inception_score     exp of the mean KL between p(label | clip) and its mean  (Salimans et al. 2016; Donahue et al. 2019)
     changed_label       share of held-out clips that, encoded, and decoded with another label, are heard as that label
     kept_voice          share of those in which the speaker that is heard is that of the original
@@ -14,13 +15,17 @@ sound loses counts against the model. Two ceilings stand beside: real held-out c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from amalgan.data.core import Split
+from amalgan.data.forms import Form, ears_of, form_of
+from amalgan.data.sound import seen as as_seen
 from amalgan.data.spectrogram import AT_ONCE, Spectrogram
 from amalgan.errors import UsageError
 from amalgan.metrics import evaluate as of_pictures
@@ -41,14 +46,18 @@ class Reference:
 
     Arguments:
         seen: the real side as of pictures, with floors and ceilings of all metrics.
-        transform: between clips and spectrograms.
+        form: between clips and what models of these data make.
+        ears: between clips and the spectrograms that they are judged by.
+        real: the held-out clips (n, *shape) as such models see them.
         round_trip: value of each metric of it.
         speakers: a classifier of the training speakers, None where none are known.
         surely: how sure it is, at the median, of held-out clips.
     """
 
     seen: of_pictures.Reference
-    transform: Spectrogram
+    form: Form
+    ears: Spectrogram
+    real: Tensor
     round_trip: dict[str, float]
     speakers: Features | None = None
     surely: float = 1.0
@@ -69,24 +78,38 @@ class Reference:
         return self.seen.real_c is not None and self.seen.eyes.head is not None
 
 
-class Heard:
-    """A model whose samples were made sound and looked at again; all else is the model's."""
+class Through:
+    """A model whose samples, and what it decodes, are looked at through something; samples are kept; all else is the model's.
 
-    def __init__(self, model: Any, transform: Spectrogram) -> None:
-        self._model, self._transform = model, transform
+    Arguments:
+        look: x (N, *shape) -> spectrograms (N, 1, bands, frames).
+    """
+
+    def __init__(self, model: Any, look: Callable[[Tensor], Tensor]) -> None:
+        self._model, self._look = model, look
+        self._made: dict[tuple[int, int, str], Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+    def sample(self, n: int, seed: int = 0, prior: str = "fitted", **kwargs: Any) -> Tensor:
+        """As the model's; what was asked for before has been looked at before."""
+        asked = n, seed, prior
+        if kwargs:
+            return self._look(self._model.sample(n, seed, prior, **kwargs).float().cpu())
+        if asked not in self._made:
+            self._made[asked] = self._look(self._model.sample(n, seed, prior).float().cpu())
+        return self._made[asked]
+
+    def decode(self, z: Tensor) -> Tensor:
         """As the model's."""
-        return heard(self._model.sample(*args, **kwargs), self._transform)
+        return self._look(self._model.decode(z).float().cpu())
 
 
-def heard(x: Tensor, transform: Spectrogram) -> Tensor:
-    """Spectrograms, as they are kept, of the clips that spectrograms x (N, 1, bands, frames) become."""
+def heard(x: Tensor, form: Form, ears: Spectrogram) -> Tensor:
+    """Spectrograms, as they are kept, of the clips that x (N, *shape) become."""
     parts = x.float().cpu().split(AT_ONCE)
-    return of_pictures.as_saved(torch.cat([transform.forward(transform.inverse(part)) for part in parts]))
+    return of_pictures.as_saved(torch.cat([ears.forward(form.inverse(part)) for part in parts]))
 
 
 def reference(data: Any, split: str, n: int) -> Reference:
@@ -95,12 +118,13 @@ def reference(data: Any, split: str, n: int) -> Reference:
     Raises:
         UsageError: unknown split, or too few clips in it.
     """
-    transform = Spectrogram.from_json(data.spec.details)
-    seen = of_pictures.reference(data, split, n)
-    again = heard(seen.real, transform)
-    trip = {"round_trip_error": float((again - seen.real).abs().mean()) * transform.decibels}
-    floor, ceiling = {"round_trip_error": 0.0}, {"round_trip_error": transform.decibels}
-    found = Reference(seen, transform, trip)
+    shown, form, ears = as_seen(data), form_of(data.spec), ears_of(data.spec)
+    seen = of_pictures.reference(shown, split, n)
+    real, _ = of_pictures.picked(data.held_out(split), seen.n, split)
+    again = heard(real, form, ears)
+    trip = {"round_trip_error": float((again - seen.real).abs().mean()) * ears.decibels}
+    floor, ceiling = {"round_trip_error": 0.0}, {"round_trip_error": ears.decibels}
+    found = Reference(seen, form, ears, real, trip)
     if found.labelled:
         assert seen.real_c is not None
         features = seen.eyes(again)
@@ -112,7 +136,7 @@ def reference(data: Any, split: str, n: int) -> Reference:
         floor["inception_score"], ceiling["inception_score"] = inception_score(seen.eyes, features), 1.0
     speaker = getattr(data.train, "speaker", None)
     if speaker is not None and len(speaker[speaker >= 0].unique()) > 1:
-        eyes = classifier(_of_speakers(data))
+        eyes = classifier(_of_speakers(shown))
         sure, who = _speakers(eyes, seen.real)
         found = replace(found, speakers=eyes, surely=float(sure.median()))
         same = float((_speakers(eyes, again)[1] == who).float().mean())
@@ -148,7 +172,7 @@ def inception_score(eyes: Features, features: Tensor) -> float:
 
 def evaluate(model: Any, data: Any, against: Reference, seed: int = 0) -> list[Row]:
     """All metrics that apply, of what is heard."""
-    seen, loud = against.seen, Heard(model, against.transform)
+    seen, loud = against.seen, Through(model, partial(heard, form=against.form, ears=against.ears))
     rows = of_pictures.evaluate(loud, data, n=seen.n, seed=seed, against=seen, **IMPORTANCE)
     prior = "fitted" if getattr(model, "fitted", None) is not None else "standard"
     found = {name: (value, "", "") for name, value in against.round_trip.items()}
@@ -181,7 +205,7 @@ def _changed(model: Any, against: Reference) -> dict[str, float]:
     known = seen.real_c >= 0
     x, c = seen.real[known], seen.real_c[known]
     other = torch.tensor([_other(of, i, factors, seen.classes) for i, of in enumerate(c.tolist())])
-    changed = heard(relabelled(model, x, c, other), against.transform)
+    changed = heard(relabelled(model, x, c, other), against.form, against.ears)
     alone = labels_alone(model.spec)
     said = torch.tensor([alone.index(of[0]) for of in factors] if factors else range(seen.classes))
     found = {"changed_label": float((said[seen.eyes.classes(seen.eyes(changed))] == said[other]).float().mean())}

@@ -16,7 +16,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from amalgan.networks.sequences import Reader
+from amalgan.noise import generator, key
+
 Line = Sequence[int]
+STEPS, BATCH, LR = 600, 128, 2e-3  # of the classifier of lines
 FLOOR = 0.1  # k-grams that a share of none counts as
 
 
@@ -107,3 +115,40 @@ def share_in(lines: Sequence[Line], known: Iterable[Line]) -> float:
 def unique(lines: Sequence[Line]) -> float:
     """The share of lines that are different ones."""
     return len({tuple(line) for line in lines}) / len(lines)
+
+
+# What a line is labelled
+
+
+def classifier(tokens: Tensor, c: Tensor, vocabulary: int, classes: int) -> nn.Module:
+    """A network that says the label of a line, tokens (B, T) -> logits (B, K): it has learned lines (N, T), labels (N,)."""
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(key("classifier of lines"))
+        reader = Reader(vocabulary, tokens.shape[1], dropped=0.0)
+        network = nn.Sequential(Features(reader), nn.Dropout(), nn.Linear(reader.verdict.in_features, classes))
+        optimiser = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
+        for step in range(STEPS):
+            optimiser.param_groups[0]["lr"] = LR * (1 - step / STEPS)
+            at = torch.randint(len(tokens), (BATCH,), generator=generator("classifier of lines", step))
+            optimiser.zero_grad()
+            cross_entropy(network(tokens[at]), c[at]).backward()
+            optimiser.step()
+    return network.eval().requires_grad_(False)
+
+
+class Features(nn.Module):
+    """What a reader sees in tokens (B, T): (B, F)."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.reader(tokens)[1]
+        return features
+
+
+def accuracy(classifier: nn.Module, tokens: Tensor, c: Tensor) -> float:
+    """The share of lines (N, T) of which a classifier says the label c (N,)."""
+    guesses = torch.cat([classifier(part).argmax(1) for part in tokens.split(500)])
+    return float((guesses == c).double().mean())

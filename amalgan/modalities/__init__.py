@@ -22,7 +22,16 @@ from amalgan.modalities.text import Text
 
 __all__ = ["ALL", "Meaning", "Modality", "Page", "Question", "of"]
 
-ALL: tuple[Modality, ...] = (Images(), Sound(), Text(), Series(), Edges(), Control())
+ALL: tuple[Modality, ...] = (
+    Images(),
+    Sound("sound"),
+    Sound("waves"),
+    Sound("spectra"),
+    Text(),
+    Series(),
+    Edges(),
+    Control(),
+)
 
 
 def of(name: str) -> Modality:

@@ -97,7 +97,7 @@ def looks(model: Any, seed: int = 0) -> dict[str, Tensor]:
     """Samples, and where the attention of those who make and judge them looks; {} of networks without any."""
     z = model.prior("standard").sample(LINES, seed).to(next(model.parameters()).device)
     told = model.given(model.labels(LINES, seed).to(z.device)) if hasattr(model, "asked") else model
-    pixels = [tuple(int(share * side) for share, side in zip(at, model.spec.shape[1:])) for at in PLACES.values()]
+    pixels = [tuple(int(share * side) for share, side in zip(at, model.spec.shape[-2:])) for at in PLACES.values()]
     maps = told.attention(z, pixels)
     seen = {f"looks {name}": some / some.amax((2, 3), keepdim=True) for name, some in maps.items()}
     return {"looked": told.decode(z), "looked_from": torch.tensor(pixels)} | seen if seen else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,9 @@ METRICS = {
         "share of range",
         "lower",
         "Error of a predictor of the next row that learned from samples, on held-out windows.",
+    ),
+    "label_accuracy": Meaning(
+        "share", "higher", "Samples in which a classifier of real windows sees the label that was asked for."
     ),
     "tstr_accuracy": Meaning(
         "share", "higher", "Held-out windows whose label a classifier knows that learned from samples."
@@ -83,7 +86,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Reference:
-    """The real side: held-out windows, training windows in random order, anchors, and what baselines score."""
+    """The real side: held-out windows, training windows in random order, anchors, what baselines score, and a classifier
+    of training windows, where they have labels."""
 
     split: str
     n: int
@@ -94,6 +98,7 @@ class Reference:
     floor: dict[str, float] = field(default_factory=dict)
     ceiling: dict[str, float] = field(default_factory=dict)
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    classifier: Any = None
 
     def told(self, metric: str) -> str:
         """What the baselines score, in words."""
@@ -113,13 +118,14 @@ class Series(Modality):
         "reconstruction_mae": "reconstruction error",
         "discriminative": "discriminative score",
         "tstr": "error of a predictor trained on samples",
+        "label_accuracy": "of the label that was asked for",
         "tstr_accuracy": "accuracy of a classifier trained on samples",
         "autocorrelation": "difference of autocorrelations",
         "correlation": "difference of correlations",
     }
     groups: ClassVar[dict[str, tuple[str, ...]]] = {
         "Reconstruction": ("reconstruction_mae",),
-        "Samples": ("discriminative", "tstr", "tstr_accuracy", "autocorrelation", "correlation"),
+        "Samples": ("discriminative", "tstr", "label_accuracy", "tstr_accuracy", "autocorrelation", "correlation"),
         "Copying": ("memorisation",),
     }
     charts = ("reconstruction_mae", "discriminative", "tstr", "autocorrelation")
@@ -181,7 +187,11 @@ class Series(Modality):
         """
         if not hasattr(model, "asked"):
             if label is not None:
-                raise UsageError(f"windows labelled {label}", "a model that knows no labels", "train rgan with --label")
+                raise UsageError(
+                    f"windows labelled {label}",
+                    "a model that knows no labels",
+                    "train rvae, rgan or rvaegan with --label",
+                )
             return Samples(_drawn(model, n, seed, prior).cpu(), model.spec)
         c = model.asked(label, n, seed)
         return Samples(model.sample(n, seed, prior, c=c).cpu(), model.spec, c)
@@ -241,9 +251,13 @@ class Series(Modality):
         ceiling = scores(judge.shuffled(train[:rest]), None, plain, data) | {"memorisation": 1.0}
         ceiling["tstr"] = judge.last_row(held_out)
         ceiling["reconstruction_mae"] = float((held_out - train.mean(0)).abs().mean())
-        if labels is not None:
-            ceiling["tstr_accuracy"] = float(torch.bincount(labels[labels >= 0]).max() / (labels >= 0).sum())
         found = Reference(split, n, held_out, labels, train, distances, floor, ceiling)
+        if labels is not None and c is not None:
+            classifier, known = judge.learned(train[c >= 0], c[c >= 0], len(data.spec.classes)), labels >= 0
+            found = replace(found, classifier=classifier)
+            floor["label_accuracy"] = judge.accuracy(classifier, held_out[known], labels[known])
+            often = float(torch.bincount(labels[known]).max() / known.sum())
+            ceiling |= {"label_accuracy": often, "tstr_accuracy": often}
         independent = len(torch.unique(data.train.first // held_out.shape[1])) if hasattr(data.train, "first") else None
         for name, baseline in judge.baselines(train, independent).items():
             found.baselines[name] = scores(baseline.sample(n + LEARN), None, found, data)
@@ -253,12 +267,14 @@ class Series(Modality):
         """Reconstructions of held-out windows; n samples, from the fitted prior where there is one."""
         import torch
 
+        from amalgan.metrics.reconstruction import reconstruct
+
         training, count = model.training, against.n + LEARN
         model.eval()
         values: dict[str, float] = {}
         with torch.no_grad():
             if model.has_encoder:
-                again = torch.cat([model.reconstruct(part).cpu() for part in against.held_out.split(500)])
+                again = reconstruct(model, against.held_out, _told(model, against.labels))
                 values["reconstruction_mae"] = float((again - against.held_out).abs().mean())
             c = model.labels(count, 0) if hasattr(model, "labels") else None
             values |= scores(_drawn(model, count, 0, "fitted").cpu(), c, against, data)
@@ -276,12 +292,14 @@ class Series(Modality):
         """Real windows, samples and reconstructions in [0, 1], with the scales and the names of the columns."""
         import torch
 
+        from amalgan.metrics.reconstruction import reconstruct
+
         details = model.spec.details
         made = self.sample(model, SHOWN, seed)
         found = {"real": against.held_out[:SHOWN], "samples": made.scaled}
         if model.has_encoder:
-            with torch.no_grad():
-                found["reconstructions"] = model.reconstruct(against.held_out[:SHOWN])
+            labels = None if against.labels is None else against.labels[:SHOWN]
+            found["reconstructions"] = reconstruct(model, found["real"], _told(model, labels))
         found |= {bound: torch.tensor(details[bound]) for bound in ("low", "high")}
         found = {name: x.detach().float().cpu().clone() for name, x in found.items()}
         return found | {"names": torch.tensor(list("\n".join(details["names"]).encode()), dtype=torch.uint8)}
@@ -317,6 +335,11 @@ def _drawn(model: Any, n: int, seed: int, prior: str) -> Tensor:
     return made
 
 
+def _told(model: Any, c: Tensor | None) -> Tensor | None:
+    """The labels, where a model is told such."""
+    return c if hasattr(model, "given") else None
+
+
 def scores(x: Tensor, c: Tensor | None, against: Reference, data: Data) -> dict[str, float]:
     """The metrics of windows x (N, T, D), with labels c (N,), in the place of samples; the last ones are judged."""
     import torch
@@ -338,6 +361,8 @@ def scores(x: Tensor, c: Tensor | None, against: Reference, data: Data) -> dict[
     if c is not None and against.labels is not None:
         known, labelled = against.labels >= 0, c >= 0
         of_real = [(real[known], against.labels[known])]
+        if against.classifier is not None:
+            found["label_accuracy"] = judge.accuracy(against.classifier, x[labelled], c[labelled])
         (found["tstr_accuracy"],) = judge.accuracies(x[labelled], c[labelled], of_real, len(data.spec.classes))
     found["autocorrelation"] = judge.autocorrelation_difference(judged, real)
     if x.shape[2] > 1:

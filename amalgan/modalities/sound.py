@@ -1,4 +1,4 @@
-"""Sound: recordings as spectrograms, played and shown on a page; judged by what is heard, after the way back."""
+"""Sound: recordings in each of their forms, played and shown on a page; judged by what is heard, after the way back."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from amalgan.errors import UsageError
 from amalgan.modalities.core import Meaning, Modality, Page, Question
 from amalgan.modalities.images import METRICS as OF_PICTURES
-from amalgan.modalities.images import Images, Labelled
+from amalgan.modalities.images import Images, Labelled, Prior
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from amalgan.data import Data, Spec
+    from amalgan.data.forms import Form, Name
     from amalgan.data.spectrogram import Spectrogram
     from amalgan.metrics.rows import Row
     from amalgan.metrics.sound import Reference
 
-Prior = Literal["fitted", "standard", "judged"]
 SplitBy = Literal["take", "speaker"]
 Long = Literal["cut", "windows"]
 KINDS = ".wav, .npz or .png, or no suffix for a folder of WAVs"
+FULL = 32767  # the most that a sample of 16 bits says
 LEVELS = ((3, 4), (2, 2), (1, 1), (1, 0), (0, 0))  # clips of each label, voices: what a page plays until it fits
 
 _OWN = {
@@ -65,10 +66,10 @@ METRICS = {name: _OWN.get(name) or _of_clips(OF_PICTURES[name]) for name in _NAM
 
 
 class Sounds(NamedTuple):
-    """Spectrograms that can be heard.
+    """Clips that can be heard, in the form in which they were made.
 
     Fields:
-        x: (n, 1, bands, frames) in [0, 1].
+        x: (n, *shape): spectrograms in [0, 1], or samples in [-1, 1].
         spec: of the data.
         c: (n,) places of labels, -1 for none; or None.
     """
@@ -78,10 +79,16 @@ class Sounds(NamedTuple):
     c: Tensor | None = None
 
     @property
-    def transform(self) -> Spectrogram:
-        from amalgan.data.spectrogram import Spectrogram
+    def form(self) -> Form:
+        """The way from clips to x, and back."""
+        from amalgan.data.forms import form_of
 
-        return Spectrogram.from_json(self.spec.details)
+        return form_of(self.spec)
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        return int(self.spec.details["rate"])
 
     @property
     def columns(self) -> int | None:
@@ -91,7 +98,12 @@ class Sounds(NamedTuple):
     @property
     def clips(self) -> Tensor:
         """(n, samples) in [-1, 1]."""
-        return self.transform.inverse(self.x)
+        return self.form.inverse(self.x)
+
+    @property
+    def pictures(self) -> Tensor:
+        """(n, 1, bands, frames) in [0, 1], to be looked at."""
+        return self.form.picture(self.x)
 
     def label(self, i: int) -> str:
         """Of clip i, "" for none."""
@@ -99,9 +111,12 @@ class Sounds(NamedTuple):
 
 
 class Sound(Modality):
-    """Recordings; see `amalgan.data.sound`, `amalgan.data.spectrogram` and `amalgan.metrics.sound`."""
+    """Recordings in one form; see `amalgan.data.sound`, `amalgan.data.forms` and `amalgan.metrics.sound`.
 
-    names = ("sound",)
+    Arguments:
+        form: what networks see of a clip.
+    """
+
     examples = "clips"
     source = "a folder, zip or tar of WAV, FLAC or OGG files"
     bundled = "recordings/"
@@ -136,6 +151,9 @@ class Sound(Modality):
         "Samples are judged by what is heard: each is made sound and looked at again, as a recording would be.",
         "The floor is what real clips score in the place of samples, the ceiling what needs no model at all.",
     )
+
+    def __init__(self, form: Name = "sound") -> None:
+        self.form, self.names = form, (form,)
 
     def recognises(self, source: Any) -> bool:
         """By the names of the files."""
@@ -184,7 +202,7 @@ class Sound(Modality):
             "long": long, "trim": trim, "split_by": split_by, "held_out": held_out,
             "with_speaker": with_speaker, "strict": strict, "limit": limit,
         }  # fmt: skip
-        return sound.open(source, **given, **options)
+        return sound.open(source, form=self.form, **given, **options)
 
     def reopen(self, source: Any, spec: Spec, **flags: Any) -> Data:
         """With the labels and the transform of `spec`."""
@@ -215,7 +233,7 @@ class Sound(Modality):
         from amalgan.modalities import pictures
 
         if path.suffix == ".png":
-            x, each = (samples.x, samples.columns) if isinstance(samples, Sounds) else (samples, None)
+            x, each = (samples.pictures, samples.columns) if isinstance(samples, Sounds) else (samples, None)
             pictures.save(x, path, columns or each)
         elif not isinstance(samples, Sounds) or path.suffix not in ("", ".wav", ".npz"):
             kinds = KINDS if isinstance(samples, Sounds) else ".png"
@@ -223,12 +241,12 @@ class Sound(Modality):
         elif path.suffix == ".npz":
             files.write_arrays(path, _arrays(samples))
         elif path.suffix == ".wav":
-            files.write_bytes(path, wav(samples.clips.flatten(), samples.transform.rate))
+            files.write_bytes(path, wav(samples.clips.flatten(), samples.rate))
         else:
             for i, clip in enumerate(samples.clips):
                 said = samples.label(i).replace("/", "-")
                 name = "_".join(part for part in (said, f"{prefix}{i:05d}") if part)
-                files.write_bytes(path / f"{name}.wav", wav(clip, samples.transform.rate))
+                files.write_bytes(path / f"{name}.wav", wav(clip, samples.rate))
 
     def preview(self, model: Any, stem: Path) -> None:
         """Spectrograms of samples from fixed codes, of each label in turn."""
@@ -266,17 +284,19 @@ class Sound(Modality):
         return 60.0
 
     def exhibits(self, model: Any, against: Reference, seed: int = 0) -> dict[str, Tensor]:
-        """Spectrograms, as of images, and what is needed to hear them."""
+        """Spectrograms, as of images, what is needed to hear them, and clips of those that were not made as such."""
         import json
 
         import torch
 
-        from amalgan.metrics.sound import labels_alone, voices
+        from amalgan.metrics.sound import Through, labels_alone, voices
         from amalgan.modalities import pictures
 
-        found = pictures.exhibits(model, against.seen, seed)
+        found = pictures.exhibits(Through(model, against.form.picture), against.seen, seed)
         found |= {name: (x * 255).round().to(torch.uint8) for name, x in voices(model, against).items()}
-        alone, transform = labels_alone(model.spec), against.transform.to_json()
+        if against.form != against.ears:  # what is heard of these pictures would not be what was made
+            found |= played(model, against, seed)
+        alone, transform = labels_alone(model.spec), against.ears.to_json()
         held = json.dumps({"labels": model.spec.classes, "alone": alone, "transform": transform}).encode()
         return found | {"told": torch.tensor(list(held), dtype=torch.uint8)}
 
@@ -304,23 +324,47 @@ def wav(clip: Tensor, rate: int) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes((clip.clamp(-1, 1) * 32767).round().short().numpy().astype("<i2").tobytes())
+        file.writeframes(_whole(clip).numpy().astype("<i2").tobytes())
     return held.getvalue()
 
 
 def _arrays(samples: Sounds) -> dict[str, Any]:
     import numpy as np
 
-    held: dict[str, Any] = {"x": samples.clips.numpy(), "rate": np.array(samples.transform.rate)}
+    held: dict[str, Any] = {"x": samples.clips.numpy(), "rate": np.array(samples.rate)}
     if samples.c is None:
         return held
     return held | {"y": samples.c.numpy(), "classes": np.array(samples.spec.classes)}
 
 
+def played(model: Any, against: Reference, seed: int = 0) -> dict[str, Tensor]:
+    """The clips that a page plays, int16 (..., samples), each of a picture: those of NAME are `played NAME`."""
+    import torch
+
+    from amalgan.modalities.pictures import LABELS, by_class, interpolations
+
+    real, c, rows = against.real, against.seen.real_c, LEVELS[0][0]
+    made = {"real": real[: 3 * rows], "samples": model.sample(3 * rows, seed)}
+    made["interpolations"] = interpolations(model, real)[:1]
+    if hasattr(model, "asked") and model.spec.classes and c is not None:
+        count = min(LABELS, len(model.spec.classes))
+        each = model.sample(rows * count, seed, c=torch.arange(count).repeat(rows))
+        made["by_label"] = each.view(rows, count, *each.shape[1:])
+        made["real_by_label"] = by_class(real, c, count)[:1]
+    shape = model.spec.shape
+    return {f"played {name}": _whole(against.form.inverse(x.cpu().view(-1, *shape))).view(*x.shape[: -len(shape)], -1)
+            for name, x in made.items()}  # fmt: skip
+
+
+def _whole(clips: Tensor) -> Tensor:
+    """int16 samples of clips in [-1, 1]."""
+    return (clips.clamp(-1, 1) * FULL).round().short()
+
+
 # Told on a page
 
 
-def played(clip: Tensor, rate: int) -> str:
+def player(clip: Tensor, rate: int) -> str:
     """An <audio> that carries its own sound."""
     held = base64.b64encode(wav(clip, rate)).decode()
     return f'<audio controls preload="none" src="data:audio/wav;base64,{held}"></audio>'
@@ -336,15 +380,23 @@ def _told(kept: dict[str, Tensor]) -> tuple[list[str], list[str], Spectrogram]:
     return held["labels"], held["alone"], Spectrogram.from_json(held["transform"])
 
 
-def _row_of(x: Tensor, transform: Spectrogram, captions: Sequence[str]) -> str:
-    """Spectrograms uint8 (n, 1, bands, frames) side by side, each to be played."""
+def _row_of(
+    kept: dict[str, Tensor], name: str, row: int | None, transform: Spectrogram, captions: Sequence[str]
+) -> str:
+    """Spectrograms side by side, each to be played: a row of some that were kept, or all; made sound if no clips were."""
     from amalgan.drawing import embedded, grid
 
-    clips = transform.inverse(x.float() / 255)
+    rows = {
+        of: (kept[of] if row is None else kept[of][row])[: len(captions)]
+        for of in (name, f"played {name}")
+        if of in kept
+    }
+    x, clips = rows[name], rows.get(f"played {name}")
+    heard = transform.inverse(x.float() / 255) if clips is None else clips.float() / FULL
     tiles = [
-        f'<div class="clip">{embedded(grid(one[None], 1), f"spectrogram, {caption}")}{played(clip, transform.rate)}'
+        f'<div class="clip">{embedded(grid(one[None], 1), f"spectrogram, {caption}")}{player(clip, transform.rate)}'
         f"<span>{escape(caption)}</span></div>"
-        for one, clip, caption in zip(x, clips, captions)
+        for one, clip, caption in zip(x, heard, captions)
     ]
     return f'<div class="clips">{"".join(tiles)}</div>'
 
@@ -360,15 +412,16 @@ def _heard(page: Page) -> str:
     kept = next(iter(able.values()))
     labels, _, transform = _told(kept)
     if "real_by_label" not in kept:
-        sets = [("Real clips, held out", "real", kept["real"])]
-        sets += [(name, colour_of(page.results, name), kept["samples"]) for name, kept in able.items()]
-        drawn = [figure(name, colour, _row_of(x[: 3 * count], transform, [""] * 3 * count)) for name, colour, x in sets]
+        sets = [("Real clips, held out", "real", kept, "real")]
+        sets += [(name, colour_of(page.results, name), kept, "samples") for name, kept in able.items()]
+        none = [""] * 3 * count
+        drawn = [figure(title, colour, _row_of(of, name, None, transform, none)) for title, colour, of, name in sets]
     else:
         named = [*labels[: kept["real_by_label"].shape[1]]]
-        drawn = [figure("Real clips, held out", "real", _row_of(kept["real_by_label"][0], transform, named))]
+        drawn = [figure("Real clips, held out", "real", _row_of(kept, "real_by_label", 0, transform, named))]
         for name, kept in able.items():
             if "by_label" in kept:
-                rows = "".join(_row_of(row, transform, named) for row in kept["by_label"][:count])
+                rows = "".join(_row_of(kept, "by_label", row, transform, named) for row in range(count))
                 drawn.append(figure(name, colour_of(page.results, name), rows))
     lead = (
         f'<p class="lead">Not picked: the first clips of seed {page.seed}, made sound by the same way back as the real '
@@ -387,7 +440,9 @@ def _voices(page: Page) -> str:
         if "voices" in kept and count:
             _, labels, transform = _told(kept)
             captions = ["original", *labels[: kept["voices"].shape[1] - 1]]
-            rows = "".join(_row_of(row, transform, captions) for row in kept["voices"][:count])
+            rows = "".join(
+                _row_of(kept, "voices", row, transform, captions) for row in range(min(count, len(kept["voices"])))
+            )
             drawn.append(figure(name, colour_of(page.results, name), rows))
     lead = "First a real clip, then its code decoded with each label in turn. What stays should be the voice."
     return f'<p class="lead">{lead}</p>{"".join(drawn)}' if drawn else ""
@@ -401,7 +456,7 @@ def _between(page: Page) -> str:
     for name, kept in page.shown.items():
         if "told" in kept and "interpolations" in kept and page.level < 2:
             *_, transform = _told(kept)
-            row = kept["interpolations"][0]
-            captions = ["one", *[""] * (len(row) - 2), "another"]
-            drawn.append(figure(name, colour_of(page.results, name), _row_of(row, transform, captions)))
+            captions = ["one", *[""] * (kept["interpolations"].shape[1] - 2), "another"]
+            row = _row_of(kept, "interpolations", 0, transform, captions)
+            drawn.append(figure(name, colour_of(page.results, name), row))
     return "".join(drawn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -41,6 +41,9 @@ METRICS = {
     "distinct_1": Meaning("share", "higher", "Share of the samples' tokens that are different ones."),
     "distinct_2": Meaning("share", "higher", "Share of the samples' pairs of tokens that are different ones."),
     "uniqueness": Meaning("share", "higher", "Share of the samples that are different lines."),
+    "label_accuracy": Meaning(
+        "share", "higher", "Samples in which a classifier of real lines sees the label that was asked for."
+    ),
     "memorisation": Meaning(
         "share", "lower", "Share of the samples that are lines of the training set, word for word."
     ),
@@ -49,7 +52,8 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """The real side: held-out lines, what is known of their language, and anchors."""
+    """The real side: held-out lines, what is known of their language, anchors, and where lines have labels, (n,), a
+    classifier of training lines."""
 
     split: str
     n: int
@@ -60,6 +64,8 @@ class Reference:
     references: Any
     floor: dict[str, float] = field(default_factory=dict)
     ceiling: dict[str, float] = field(default_factory=dict)
+    labels: Tensor | None = None
+    classifier: Any = None
 
 
 class Text(Modality):
@@ -70,7 +76,8 @@ class Text(Modality):
     suffix = ".txt"
     bundled = "oracle"
     source = (
-        "a UTF-8 text file with one sequence a line (.txt, .txt.gz); oracle, a language whose probabilities are known"
+        "a UTF-8 text file with one sequence a line (.txt, .txt.gz); a folder of such, each a label; a table (.csv, .tsv) "
+        "with --label; oracle, a language whose probabilities are known"
     )
     metrics = METRICS
     labels: ClassVar[dict[str, str]] = {
@@ -80,10 +87,11 @@ class Text(Modality):
         **{f"self_bleu_{n}": f"self-BLEU-{n}" for n in ORDERS},
         "distinct_1": "distinct tokens",
         "distinct_2": "distinct pairs",
+        "label_accuracy": "of the label that was asked for",
     }
     groups: ClassVar[dict[str, tuple[str, ...]]] = {
         "Likelihood": ("nll_gen", "nll_oracle"),
-        "Lines": tuple(f"bleu_{n}" for n in ORDERS),
+        "Lines": (*(f"bleu_{n}" for n in ORDERS), "label_accuracy"),
         "Variety and copying": (
             *(f"self_bleu_{n}" for n in ORDERS), "distinct_1", "distinct_2", "uniqueness", "memorisation"
         ),
@@ -98,6 +106,7 @@ class Text(Modality):
         "self_bleu_4",
         "distinct_2",
         "memorisation",
+        "label_accuracy",
     )
     unranked = frozenset(("memorisation", "uniqueness"))
     rules = (
@@ -115,6 +124,8 @@ class Text(Modality):
         units: Units = "auto",
         length: int | None = None,
         vocabulary: int = 5000,
+        label: str | None = None,
+        column: str | None = None,
         strict: bool = False,
         limit: int | None = None,
         **options: Any,
@@ -125,31 +136,38 @@ class Text(Modality):
             units: what a token is; auto: words where most lines have several, else characters
             length: tokens of a line at most, longer ones are cut into pieces (from the data)
             vocabulary: units kept at most, the most frequent ones
+            label: of a table (.csv, .tsv): its column of labels, which a model is told
+            column: of a table: its column of text (of two the one beside the labels)
             strict: stop at the first line that is not UTF-8 instead of leaving it out
             limit: use at most so many lines in each part
         """
         from amalgan.data import text
 
-        return text.open(
-            source, units=units, length=length, vocabulary=vocabulary, strict=strict, limit=limit, **options
-        )
+        options |= {"label": label, "column": column, "strict": strict, "limit": limit}
+        return text.open(source, units=units, length=length, vocabulary=vocabulary, **options)
 
     def reopen(self, source: Any, spec: Spec, **flags: Any) -> Data:
-        """With the units, the vocabulary and the length of `spec`."""
+        """With the units, the vocabulary, the length and the labels of `spec`."""
         return self.open(source, spec=spec, **flags)
 
-    def sample(self, model: Any, n: int, seed: int, *, prompt: str = "", temperature: float = 1.0) -> list[str]:
+    def sample(
+        self, model: Any, n: int, seed: int, *, prompt: str = "", temperature: float = 1.0, label: str | None = None
+    ) -> list[str]:
         """n lines.
 
         Arguments:
             prompt: what every line begins with
             temperature: below 1 better lines and fewer different ones, > 0
+            label: of all of them; each: the labels in turn; none: without one (as frequent as in the data)
         """
         from amalgan.data.text import tell
 
         _checked(temperature)
         prefix = self._prefix(prompt, model.spec) if prompt else None
-        return tell(model.sample(n, seed, prefix, temperature).cpu(), model.spec)
+        if label is not None and not hasattr(model, "asked"):
+            raise UsageError(f"lines labelled {label}", "a model that knows no labels", "train it on labelled lines")
+        told = {} if label is None else {"c": model.asked(label, n, seed)}
+        return tell(model.sample(n, seed, prefix, temperature, **told).cpu(), model.spec)
 
     def _prefix(self, prompt: str, spec: Spec) -> Tensor:
         import torch
@@ -199,7 +217,8 @@ class Text(Modality):
         from amalgan.noise import generator
 
         _checked(temperature)
-        held_out, train = data.held_out(split).tensor(), data.train.tensor()
+        held_out, labels = data.held_out(split).batch(torch.arange(len(data.held_out(split))))
+        train, c = data.train.batch(torch.arange(len(data.train)))
         ends = data.spec.details["ends"]
         lines, training = plain(held_out, ends), plain(train, ends)
         n = min(n, len(lines), len(training))
@@ -217,22 +236,36 @@ class Text(Modality):
             floor["nll_oracle"] = float(data.known.nll(held_out).mean()) / held_out.shape[1]
             ceiling["nll_oracle"] = float(data.known.nll(trivial).mean()) / held_out.shape[1]
             floor["nll_gen"] = floor["nll_oracle"]
-        return Reference(split, n, temperature, held_out, lines, training, references, floor, ceiling)
+        found = replace(found, held_out=held_out, floor=floor, ceiling=ceiling)
+        if c is None or labels is None:
+            return found
+        known, classes = labels >= 0, len(data.spec.classes)
+        classifier = judge.classifier(train[c >= 0], c[c >= 0], len(data.spec.details["symbols"]), classes)
+        floor["label_accuracy"] = judge.accuracy(classifier, held_out[known], labels[known])
+        ceiling["label_accuracy"] = float(torch.bincount(labels[known]).max() / known.sum())
+        return replace(found, labels=labels, classifier=classifier)
 
     def evaluate(self, model: Any, data: Data, against: Reference) -> list[Row]:
         """Likelihood of held-out lines; n-grams, variety and copies of n samples."""
         import torch
 
+        from amalgan.metrics import text as judge
+        from amalgan.metrics.reconstruction import batches
+
         ends = data.spec.details["ends"]
         training = model.training
         model.eval()
         with torch.no_grad():
-            tokens = model.sample(against.n, 0, None, against.temperature).cpu()
-            held_out = against.held_out
-            log_p = torch.cat([model.token_log_probs(part).sum(1) for part in held_out.split(500)])
+            labelled, held_out = hasattr(model, "asked"), against.held_out
+            c = model.labels(against.n) if labelled else None
+            tokens = model.sample(against.n, 0, None, against.temperature, **({"c": c} if labelled else {})).cpu()
+            parts = batches(model, held_out, against.labels if labelled else None, 500)
+            log_p = torch.cat([own.token_log_probs(part).sum(1).cpu() for own, part in parts])
             told = int(model.alive(held_out).sum())
         model.train(training)
         values = {"nll_gen": -float(log_p.sum()) / told, **scores(plain(tokens, ends), against)}
+        if c is not None and against.classifier is not None:
+            values["label_accuracy"] = judge.accuracy(against.classifier, tokens, c)
         if data.known is not None:
             values["nll_oracle"] = float(data.known.nll(tokens).mean()) / tokens.shape[1]
         note = "" if against.temperature == 1 else f"temperature {against.temperature:g}"

@@ -1,4 +1,4 @@
-"""A latent model of data with conditions: its networks are told what they make, judge and encode.
+"""Models of data with conditions: their networks are told what they make, judge and encode.
 
     z ~ q(z|x, c),  p(x|z, c)                                                 (Sohn et al. 2015)
     fake = G(z, c),  D(x, c), D(fake, c)                                      (Mirza and Osindero 2014; RCGAN for series)
@@ -13,33 +13,23 @@ from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amalgan.errors import UsageError
+from amalgan.models.core import Model
 from amalgan.models.latent import LatentDraw, LatentModel
 from amalgan.models.priors import Mixture, MixtureByClass
-from amalgan.networks.conditions import is_told
+from amalgan.models.sequences import SequenceDraw, SequenceModel
+from amalgan.networks.conditions import Given, is_told
 from amalgan.noise import Noise, uniform_rows
 
 EXAMPLES = 1_000  # conditions of the training set that samples draw theirs from, where they are numbers
 
 
-class Given(nn.Module):
-    """A network that is told the conditions c (B, ...) of a batch; of k B rows each B in turn carry them, as several
-    fakes and several codes of an example do."""
+class Conditions(Model):
+    """A model whose data have conditions: those it has seen, those that are asked for, those that are hidden.
 
-    def __init__(self, network: nn.Module, c: Tensor) -> None:
-        super().__init__()
-        self.network, self.c = network, c
-
-    def forward(self, x: Tensor) -> Any:
-        return self.network(x, self.c.repeat(len(x) // len(self.c), *[1] * (self.c.dim() - 1)))
-
-
-class LabelledModel(LatentModel):
-    """A latent model of data with conditions, told to those of its networks that take them beside x or z.
-
-    Arguments as for `LatentModel`; the spec has classes, or numbers in its details. And
+    Arguments as for the model that it is mixed into; the spec has classes, or numbers in its details. And
 
         hidden: the share of conditions that are hidden from all networks in training, in [0, 1).
     """
@@ -53,21 +43,13 @@ class LabelledModel(LatentModel):
         of_classes = torch.full((len(self.spec.classes),), 1 / max(1, len(self.spec.classes)))
         self.register_buffer("seen", of_classes if self.spec.classes else torch.zeros(EXAMPLES, len(numbers)))
 
-    def given(self, c: Tensor) -> LatentModel:
-        """The same networks, told the conditions c (B, ...) of a batch of B."""
-        view = copy(self)
-        view._modules = {
-            name: Given(part, c) if part is not None and is_told(part) else part for name, part in self._modules.items()
-        }
-        return view
-
-    def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
-        """One play on a batch x (B, *shape) with conditions c (B, ...), of which some are hidden in training."""
+    def hide(self, x: Tensor, c: Tensor | None, noise: Noise) -> Tensor:
+        """The conditions (B, ...) of a batch x (B, ...) that networks are told: in training some are hidden."""
         c = self.unknown(len(x)).to(x.device) if c is None else c
         if self.training and self.hidden > 0:
             hidden = noise.uniform("hidden", (len(x),)) < self.hidden
             c = torch.where(hidden.view(-1, *[1] * (c.dim() - 1)), self.unknown(len(x)).to(c), c)
-        return LatentDraw(self.given(c), x, c, noise)
+        return c
 
     def unknown(self, n: int) -> Tensor:
         """n conditions of which nothing is known: -1 (n,), or NaN (n, K)."""
@@ -124,6 +106,50 @@ class LabelledModel(LatentModel):
                 raise UsageError(f"examples with {part.strip()!r}", "no such name, or no number", instead) from None
         return c
 
+    @torch.no_grad()
+    def begin(self, split: Any) -> None:
+        """What is done once, before training: the conditions of the training set are counted, or some of them kept."""
+        super().begin(split)
+        c = split.c
+        if c is None:
+            return
+        if self.spec.classes:
+            self.seen.copy_(torch.bincount(c[c >= 0], minlength=len(self.seen)) / max(1, int((c >= 0).sum())))
+        else:
+            self.seen.copy_(c[torch.arange(EXAMPLES) % len(c)])
+
+
+class LabelledSequences(Conditions, SequenceModel):
+    """A model of sequences with labels: its writer, and its reader if it has one, are told them."""
+
+    def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> SequenceDraw:
+        """One play on a batch x (B, T) with labels c (B,), of which some are hidden in training."""
+        c = self.hide(x, c, noise)
+        return SequenceDraw(self.given(c), x, c, self.heard(noise))
+
+    def sample(
+        self, n: int, seed: int = 0, prefix: Tensor | None = None, temperature: float = 1.0, c: Tensor | None = None
+    ) -> Tensor:
+        """n sequences (n, T) with labels c (n,), by default those of `labels`."""
+        return super().sample(n, seed, prefix, temperature, self.labels(n, seed) if c is None else c)
+
+
+class LabelledModel(Conditions, LatentModel):
+    """A latent model of data with conditions, told to those of its networks that take them beside x or z."""
+
+    def given(self, c: Tensor) -> LatentModel:
+        """The same networks, told the conditions c (B, ...) of a batch of B."""
+        view = copy(self)
+        view._modules = {
+            name: Given(part, c) if part is not None and is_told(part) else part for name, part in self._modules.items()
+        }
+        return view
+
+    def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> LatentDraw:
+        """One play on a batch x (B, *shape) with conditions c (B, ...), of which some are hidden in training."""
+        c = self.hide(x, c, noise)
+        return LatentDraw(self.given(c), x, c, noise)
+
     def calibrate(self, split: Any, seed: int = 0) -> None:
         """Nothing: verdicts are about examples with their conditions, and a prior draws codes alone."""
 
@@ -152,15 +178,3 @@ class LabelledModel(LatentModel):
         if c is None or not self.spec.classes:
             return super()._mixture_of(z, c, seed, components)
         return MixtureByClass.of(z, c, seed, components)
-
-    @torch.no_grad()
-    def begin(self, split: Any) -> None:
-        """What is done once, before training: the conditions of the training set are counted, or some of them kept."""
-        super().begin(split)
-        c = split.c
-        if c is None:
-            return
-        if self.spec.classes:
-            self.seen.copy_(torch.bincount(c[c >= 0], minlength=len(self.seen)) / max(1, int((c >= 0).sum())))
-        else:
-            self.seen.copy_(c[torch.arange(EXAMPLES) % len(c)])

@@ -170,7 +170,7 @@ class LatentModel(Model):
         Names of layers -> maps (B, P, H', W'), of which each sums to 1; {} where no network has such layers. What has been
         told labels (`given`) is asked alike.
         """
-        height, width = self.spec.shape[1:]
+        height, width = self.spec.shape[-2:]
         with watching(self, [((row + 0.5) / height, (column + 0.5) / width) for row, column in pixels]) as maps:
             x = self.decode(z)
             if self.discriminator is not None and self.sides[0] == "x" and judges_alone(self.discriminator):

@@ -10,7 +10,7 @@ from there: with D the reader and N completions y^n of the prefix x_1..x_t,
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cached_property
 
 import torch
@@ -19,7 +19,8 @@ from torch.nn.functional import log_softmax
 
 from amalgan.data import Spec
 from amalgan.models.core import Model
-from amalgan.networks.sequences import START, Dropout, Reader, State, Writer
+from amalgan.networks.conditions import Given, is_told
+from amalgan.networks.sequences import START, Dropout, State, Writer
 from amalgan.noise import Noise, uniform_rows
 
 SCORED, BATCH = 4096, 256  # sequences that the reader scores, and the writer samples, at once
@@ -71,13 +72,26 @@ class SequenceModel(Model):
         discriminator: the reader, or None.
     """
 
-    def __init__(self, spec: Spec, generator: Writer, discriminator: Reader | None = None) -> None:
+    def __init__(self, spec: Spec, generator: Writer, discriminator: nn.Module | None = None) -> None:
         super().__init__(spec)
         self.generator, self.discriminator = generator, discriminator
         self.length, self.ends = spec.shape[0], bool(spec.details.get("ends", True))
         self.rollout = deepcopy(generator).requires_grad_(False) if discriminator is not None else None
         self.rollout_started: Tensor
         self.register_buffer("rollout_started", torch.tensor(False))
+        self.told: Tensor | None = None  # the labels (B,) of a batch, in a view that was given them
+
+    def given(self, c: Tensor) -> SequenceModel:
+        """The same networks, told the labels c (B,) of a batch of B."""
+        view = copy(self)
+        view.told = c
+        if self.discriminator is not None and is_told(self.discriminator):
+            view._modules = self._modules | {"discriminator": Given(self.discriminator, c)}
+        return view
+
+    def labels_of(self, n: int) -> Tensor | None:
+        """The labels of n sequences, B in turn; None where none were given."""
+        return None if self.told is None else self.told.repeat(n // len(self.told))
 
     def players(self) -> dict[str, nn.Module | None]:
         """The writer is the generator, the reader the discriminator."""
@@ -85,10 +99,14 @@ class SequenceModel(Model):
 
     def draw(self, x: Tensor, c: Tensor | None, noise: Noise) -> SequenceDraw:
         """One play on a batch x (B, T)."""
+        return SequenceDraw(self, x, c, self.heard(noise))
+
+    def heard(self, noise: Noise) -> Noise:
+        """The noise of a draw, once its networks have been told of it."""
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.noise = noise
-        return SequenceDraw(self, x, c, noise)
+        return noise
 
     def alive(self, tokens: Tensor) -> Tensor:
         """Which tokens (B, T) count: up to the first end, itself included."""
@@ -99,7 +117,7 @@ class SequenceModel(Model):
 
     def token_log_probs(self, tokens: Tensor) -> Tensor:
         """log p(x_t | x_<t) in nats, (B, T), 0 after the end."""
-        logits = self.generator(tokens).float()
+        logits = self.generator(tokens, self.labels_of(len(tokens))).float()
         chosen = log_softmax(logits, 2).gather(2, tokens.unsqueeze(2)).squeeze(2)
         return torch.where(self.alive(tokens), chosen, chosen.new_zeros(()))
 
@@ -110,7 +128,8 @@ class SequenceModel(Model):
         """Sequences (B, T) from uniform numbers (B, T), after a prefix (B, P) that they go on from."""
         writer = writer or self.generator
         batch = len(uniform)
-        state = writer.read(torch.full((batch,), START, device=uniform.device), writer.start(batch))
+        begun = writer.start(batch, self.labels_of(batch))
+        state = writer.read(torch.full((batch,), START, device=uniform.device), begun)
         columns = [] if prefix is None else list(prefix.unbind(1))
         for column in columns:
             state = writer.read(column, state)
@@ -147,27 +166,26 @@ class SequenceModel(Model):
         batch, length = tokens.shape
         rollouts = uniform.shape[2]
         lanes = batch * rollouts
-        states = self.rollout.states(tokens)
+        states = self.rollout.states(tokens, self.labels_of(batch))
         uniform = uniform.permute(1, 2, 0, 3).flatten(1, 2)
         done = tokens.new_empty(length - 1, lanes, length)
         # one growing batch: at each position the completions of all shorter prefixes go on together
-        h = c = self.rollout.start(0)[0]
+        state = self.rollout.start(0)
         over = torch.zeros(0, dtype=torch.bool, device=tokens.device)
         for t in range(1, length):
-            h = torch.cat([h, states[t][0].repeat(rollouts, 1)])
-            c = torch.cat([c, states[t][1].repeat(rollouts, 1)])
+            state = tuple(torch.cat([part, new.repeat(rollouts, 1)]) for part, new in zip(state, states[t]))
             done[t - 1, :, :t] = tokens[:, :t].repeat(rollouts, 1)
             finished = (
                 (tokens[:, :t] == START).any(1) if self.ends else torch.zeros_like(tokens[:, 0], dtype=torch.bool)
             )
             over = torch.cat([over, finished.repeat(rollouts)])
-            token = choose(self.rollout, h, uniform[:t, :, t].flatten())
+            token = choose(self.rollout, state[0], uniform[:t, :, t].flatten())
             token = torch.where(over, START, token)
             done[:t, :, t] = token.view(t, lanes)
             if self.ends:
                 over |= token == START
             if t + 1 < length:
-                h, c = self.rollout.read(token, (h, c))
+                state = self.rollout.read(token, state)
         judged = self.judge(done.flatten(0, 1)).view(length - 1, rollouts, batch).mean(1)
         return torch.cat([judged, self.judge(tokens)[None]]).T
 
@@ -183,22 +201,31 @@ class SequenceModel(Model):
         assert self.discriminator is not None
         training = self.discriminator.training
         self.discriminator.eval()
-        logits = torch.cat([self.discriminator(part)[0] for part in tokens.split(SCORED)])
+        whole = SCORED - SCORED % (1 if self.told is None else len(self.told))  # batches, whose labels are in turn
+        logits = torch.cat([self.discriminator(part)[0] for part in tokens.split(whole)])
         self.discriminator.train(training)
         return torch.sigmoid(logits.float())
 
-    def sample(self, n: int, seed: int = 0, prefix: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, prefix: Tensor | None = None, temperature: float = 1.0, c: Tensor | None = None
+    ) -> Tensor:
         """n sequences (n, T); sample i is the same whatever n.
 
         Arguments:
             prefix: (P,) tokens that all of them begin with.
             temperature: below 1 likelier tokens become likelier still: better lines, and fewer different ones.
+            c: (n,) labels, of a model that is told such.
         """
         device = self.generator.logits.weight.device
         whole = -(-n // BATCH) * BATCH  # batches of one size: the size decides how a matrix product rounds
         uniform = uniform_rows(whole, (self.length,), seed, "prior").to(device)
         starts = None if prefix is None else prefix.to(device).expand(BATCH, -1)
-        return torch.cat([self.write(part, starts, temperature) for part in uniform.split(BATCH)])[:n]
+        told = [self] * (whole // BATCH)
+        if c is not None:
+            c = torch.cat([c, c.new_full((whole - n,), -1)]).to(device)
+            told = [self.given(some) for some in c.split(BATCH)]
+        parts = zip(told, uniform.split(BATCH))
+        return torch.cat([model.write(part, starts, temperature) for model, part in parts])[:n]
 
 
 def choose(writer: Writer, h: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:

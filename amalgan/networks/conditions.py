@@ -14,7 +14,7 @@ network makes and judges with and without conditions, if it has seen some hidden
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,18 @@ class Told(nn.Module):
         """As the network has it: what a decoder says before it has learned anything."""
         start: Callable[[Tensor], None] | None = getattr(self.network, "start_at", None)
         return start
+
+
+class Given(nn.Module):
+    """A network that is told the conditions c (B, ...) of a batch; of k B rows each B in turn carry them, as several
+    fakes and several codes of an example do."""
+
+    def __init__(self, network: nn.Module, c: Tensor) -> None:
+        super().__init__()
+        self.network, self.c = network, c
+
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x, self.c.repeat(len(x) // len(self.c), *[1] * (self.c.dim() - 1)))
 
 
 class Joined(Told):

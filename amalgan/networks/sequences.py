@@ -1,6 +1,6 @@
 """Sequences of tokens: a recurrent network that writes them, a convolutional one that judges them.
 
-Writer        embedding -> LSTM -> logits of the next token          (Yu et al. 2017, appendix; Hochreiter 1997)
+Writer        embedding, and a label's -> LSTM -> logits of the next token   (Yu et al. 2017, appendix; Hochreiter 1997)
 Reader        embedding -> convolutions of several widths, maximum over time -> highway -> logit
                                                                      (Zhang and LeCun 2015; Srivastava et al. 2015)
 """
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as plain_dropout
 from torch.nn.functional import relu
 
+from amalgan.networks.conditions import Labels
 from amalgan.networks.images import Linear32
 from amalgan.noise import Noise
 
 START = 0  # the token before the first; the end of a line, where lines have ends, so that nothing is wasted
-State = tuple[Tensor, Tensor]  # h and c, (B, H) each
+State = tuple[Tensor, ...]  # h and c, (B, H) each; and where sequences have labels, what is said of them, (B, H)
 
 
 class Writer(nn.Module):
@@ -29,41 +30,44 @@ class Writer(nn.Module):
         vocabulary: V.
         width: of embedding and state.
         scale: standard deviation of all initial weights and biases, 0.1 in the paper.
+        classes: labels that it can be told, 0 for none: a vector for each joins every token's.
     """
 
-    def __init__(self, vocabulary: int, width: int = 32, scale: float = 0.1) -> None:
+    def __init__(self, vocabulary: int, width: int = 32, scale: float = 0.1, classes: int = 0) -> None:
         super().__init__()
         self.width = width
         self.embedding = nn.Embedding(vocabulary, width)
         self.gates = Linear32(2 * width, 4 * width)  # input, forget, output, candidate
         self.logits = Linear32(width, vocabulary)
+        self.labels = Labels(classes, width) if classes else None
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0, scale)
 
-    def start(self, batch: int) -> State:
-        """The state before anything was read."""
+    def start(self, batch: int, label: Tensor | None = None) -> State:
+        """The state before anything was read; of sequences with labels (B,), where it is told such."""
         zeros = self.logits.weight.new_zeros(batch, self.width)
-        return zeros, zeros
+        return (zeros, zeros) if self.labels is None else (zeros, zeros, self.labels(label, batch))
 
     def read(self, tokens: Tensor, state: State) -> State:
         """The state after one more token each, (B,)."""
-        h, c = state
-        i, f, o, g = self.gates(torch.cat([self.embedding(tokens), h], 1)).chunk(4, 1)
+        h, c, *told = state
+        x = self.embedding(tokens)
+        i, f, o, g = self.gates(torch.cat([x + told[0] if told else x, h], 1)).chunk(4, 1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
+        return torch.sigmoid(o) * torch.tanh(c), c, *told
 
-    def states(self, tokens: Tensor) -> list[State]:
+    def states(self, tokens: Tensor, label: Tensor | None = None) -> list[State]:
         """The states from which tokens (B, T) are drawn, one by one: the first has read the start alone."""
-        state = self.read(torch.full_like(tokens[:, 0], START), self.start(len(tokens)))
+        state = self.read(torch.full_like(tokens[:, 0], START), self.start(len(tokens), label))
         states = [state]
         for column in tokens.unbind(1)[:-1]:
             state = self.read(column, state)
             states.append(state)
         return states
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> logits (B, T, V) of each token given those before it."""
-        return self.logits(torch.stack([h for h, _ in self.states(tokens)], 1))
+    def forward(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, T), perhaps with labels (B,) -> logits (B, T, V) of each token given those before it."""
+        return self.logits(torch.stack([h for h, *_ in self.states(tokens, label)], 1))
 
 
 class Highway(nn.Module):

@@ -28,7 +28,7 @@ from amalgan.objectives.policy import (
     reward,
 )
 from amalgan.objectives.timegan import Moments, Recovery, Rest, Supervision
-from amalgan.objectives.views import Adaptive, Augmented, InstanceNoise
+from amalgan.objectives.views import Adaptive, Augmented, InstanceNoise, PhaseShuffled
 from amalgan.objectives.watching import Gammas
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "MutualInformation",
     "Objective",
     "OneCentred",
+    "PhaseShuffled",
     "PolicyGradient",
     "Reconstruction",
     "Recovery",

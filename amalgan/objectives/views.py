@@ -3,18 +3,21 @@
     InstanceNoise    x + sigma e                                                          (Sonderby et al. 2017)
     Augmented        T(x), T of one distribution for real and fake, differentiable        (Zhao et al. 2020)
     Adaptive         the same, as often as the discriminator's certainty asks for         (Karras et al. 2020)
+    PhaseShuffled    x as it is, through a discriminator whose maps are moved in time     (Donahue et al. 2019)
 
 Terms within look through the view, terms outside do not; views lie upon each other.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
+from amalgan.networks.waves import shuffled, shuffles
 from amalgan.objectives.core import Loss, Objective, Turn, Weight, at
 
 
@@ -191,13 +194,14 @@ class Adaptive(Viewed):
 
     sign D(x) averages 0 where the discriminator cannot tell, and 1 where it has learnt the data by heart (Karras et al.
     2020, section 3). p begins at 0, is the model's buffer `augmentation`, and is logged under that name. A relativistic
-    game leaves verdicts free to drift, so that their sign says nothing.
+    game leaves verdicts free to drift together; there the sign of their difference says the same: `beside`.
 
     Arguments:
         inner: the game, with its penalties.
         target: mean sign of the verdicts on data, in (-1, 1).
         examples: real ones shown while p rises by 1.
         operations: as for `Augmented`.
+        beside: fields of the draw whose verdicts, their mean, are taken off those on data; of a relativistic game its fakes.
 
     Raises:
         UsageError: unknown operations or another target; in training, data that are no images.
@@ -209,11 +213,13 @@ class Adaptive(Viewed):
         target: float = 0.6,
         examples: float = 500_000,
         operations: tuple[str, ...] = USUAL,
+        beside: tuple[str, ...] = (),
     ) -> None:
         if not -1 < target < 1 or not examples > 0:
             found = f"target={target}, examples={examples}"
             raise UsageError("adaptive augmentation", found, "write a target in (-1, 1), and examples > 0")
         self.inner, self.target, self.examples, self.operations = inner, target, examples, _known(operations)
+        self.beside = beside
 
     def remember(self, model: nn.Module) -> None:
         super().remember(model)
@@ -225,9 +231,51 @@ class Adaptive(Viewed):
     def after(self, seen: Turn) -> Iterator[Loss]:
         """One move of p by the verdicts of the discriminator's turn, those of all processes; p is watched."""
         if seen.player == "discriminator" and not seen.virtual:
-            (real,) = seen.verdicts("x")
-            certain = seen.mean(real.logits.detach().float().sign().mean()) - self.target
+            real, *fakes = (verdict.logits.detach().float() for verdict in seen.verdicts("x", *self.beside))
+            against = sum(fakes) / max(1, len(fakes))
+            certain = seen.mean((real - against).sign().mean()) - self.target
             shown = len(seen.draw.x) * seen.draw.noise.world
             p = seen.draw.model.augmentation
             p.add_(certain.sign() * (shown / self.examples)).clamp_(0, 1)
             yield Loss("augmentation", p.clone(), ("discriminator",), weight=0.0)
+
+
+class PhaseShuffled(Viewed):
+    """A game whose discriminator of waves moves its maps by -n .. n samples, evenly, each example's after each layer by shifts of
+    its own (Donahue et al. 2019; their code moves a whole batch alike).
+
+    Every pass draws anew: that of the game, that of its penalties. Outside of the term the discriminator moves nothing.
+
+    Arguments:
+        inner: the game, with its penalties.
+        n: samples, >= 0; 2 in the paper.
+
+    Raises:
+        UsageError: n < 0; in training, a discriminator without maps of waves.
+    """
+
+    def __init__(self, inner: Objective, n: int = 2) -> None:
+        if n < 0:
+            raise UsageError("phase shuffle", f"n={n}", "write n=2, or 0 for none")
+        self.inner, self.n = inner, n
+
+    def through(self, turn: Turn) -> Turn:
+        network, judge, passes = turn.draw.model.discriminator, turn.judge, itertools.count()
+        layers = len(shuffles(network))
+        if not layers:
+            raise UsageError("phase shuffle", "a discriminator without maps of waves", "leave it out")
+
+        def judged(x: Tensor) -> tuple[Tensor, Tensor]:
+            stream, batch = f"phase {turn.player} {next(passes)}", len(turn.draw.x)
+            # x holds several fields of the draw, one after the other; each is drawn for the global batch and cut to our share
+            fields = [f"{stream} {field}" for field in range(len(x) // batch)]
+            shifts = [
+                torch.cat(
+                    [_whole(turn.draw.noise.uniform(f"{of} {layer}", (batch,)), -self.n, self.n) for of in fields]
+                )
+                for layer in range(layers)
+            ]
+            with shuffled(network, shifts):
+                return judge(x)
+
+        return turn.judged_by(judged)

@@ -10,6 +10,7 @@ terms to minimise, and step sizes. The keyword arguments are the flags of the co
     aae       reconstruction + a game of codes     bigan      a game of pairs of examples and codes
     infogan   a game + information                 cvaegan    vaegan with labels, classified, with features matched
     sagan     a game of normalised networks that look far     r3gan    a game + slopes, of residual networks
+    wavegan, specgan                                 a game + slopes, of waves and of spectrograms, between long strides
     cloning   likelihood of demonstrated actions     of a policy
     gail      cloning, then imitation                against a judge of what is seen and done
     mle       likelihood                             of sequences of tokens
@@ -34,6 +35,7 @@ from amalgan.recipes.images import Form, Game, ae, gan, vae, vaegan
 from amalgan.recipes.relatives import aae, bigan, cvaegan, infogan
 from amalgan.recipes.residual import r3gan, sagan
 from amalgan.recipes.series import rgan, rvae, rvaegan, timegan
+from amalgan.recipes.sound import specgan, wavegan
 from amalgan.recipes.text import mle, seqgan
 
 if TYPE_CHECKING:
@@ -66,15 +68,19 @@ __all__ = [
     "rvaegan",
     "sagan",
     "seqgan",
+    "specgan",
     "timegan",
     "vae",
     "vaegan",
+    "wavegan",
 ]
 
 PICTURED = (ae, vae, gan, vaegan, aae, bigan, infogan, cvaegan, r3gan, sagan)
 KINDS: dict[str, tuple[Callable[..., Plan], ...]] = {  # by the modality that they take
     "images": PICTURED,
     "sound": PICTURED,
+    "waves": (wavegan,),
+    "spectra": (specgan,),
     "text": (mle, seqgan),
     "edges": (line, graphgan),
     "control": (cloning, gail),
@@ -103,6 +109,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive, units in the recipes' d
     "gradient_penalty": (0, 1e6),
     "lazy": (1, 1000),
     "critic_steps": (1, 100),
+    "shuffle": (0, 16),
     "ttur": (1e-3, 1e3),
     "noise": (0, 1e3),
     "hidden": (0, 0.99),
@@ -190,7 +197,7 @@ def modality(recipe: str, source: Any = None) -> Modality:
         UsageError: no such recipe.
     """
     kinds, spec = takes(recipe), getattr(source, "spec", None)
-    if source is None or len(kinds) == 1:
+    if source is None:
         return kinds[0]
     return next(
         (kind for kind in kinds if (spec.modality in kind.names if spec else kind.recognises(source))), kinds[0]

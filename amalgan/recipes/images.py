@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amalgan.data import Spec
+    from amalgan.models import LatentModel
     from amalgan.models.likelihoods import Likelihood
     from amalgan.objectives import Objective
     from amalgan.training import Plan
@@ -160,7 +161,7 @@ def gan(
         noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
             that falls to zero half-way; 0 for none.
         augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
-            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+            adaptive, as often as its certainty asks for: with few examples.
         pack: so many examples are judged at once, >= 1; a divisor of the batch.
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
@@ -255,7 +256,7 @@ def vaegan(
         noise: the discriminator sees data and samples through noise of this standard deviation, in units of the data,
             that falls to zero half-way; 0 for none.
         augment: the discriminator sees images through random changes of place and colour: fixed, half of the time;
-            adaptive, as often as its certainty asks for, which a relativistic game does not tell.
+            adaptive, as often as its certainty asks for: with few examples.
         pack: so many examples are judged at once, >= 1; a divisor of the batch.
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
@@ -290,7 +291,7 @@ def vaegan(
     encoder, decoder = ("encoder",), ("decoder",)
     moved = decoder if form == "learned" else encoder + decoder
     play = total(o.gan(game, fakes, moved), *slopes, *_guesses(told, fakes, moved))
-    play = through(play, spec, game, noise, augment)
+    play = through(play, spec, game, noise, augment, fakes)
     stages: list[tuple[Objective, float]]
     if form == "learned":
         for_decoder = gamma * o.Similarity(decoder, variance) + play
@@ -349,7 +350,7 @@ def told_of(
     if not spec.classes and "numbers" not in spec.details:
         instead = "put the images of each class in a folder of its name, or leave --condition out"
         raise UsageError("condition=labels", "data without labels", instead)
-    if decoder == "modulation" and not pictured(spec):
+    if decoder == "modulation" and spec.modality == "points":
         raise UsageError(f"decoder_condition={decoder}", f"data that are {spec.modality}", "write embedding")
     return Told(spec, decoder, hidden, discriminator)
 
@@ -407,6 +408,27 @@ def model_of(
         posterior=posterior,
         hidden=told.hidden,
     )
+
+
+def players(
+    spec: Spec, latent: int, decoder: nn.Module, judge: Any, told: Told | None, squash: bool = True
+) -> LatentModel:
+    """A generator and a discriminator with its `verdict`, told conditions by modulation and projection or not, as one model.
+
+    Arguments:
+        squash: whether a logistic squashes what the generator says.
+    """
+    from amalgan.models import LatentModel
+    from amalgan.models.labelled import LabelledModel
+    from amalgan.models.likelihoods import Gaussian
+    from amalgan.networks.conditions import Modulated, Projected
+
+    reads = Gaussian(squash=squash)
+    if told is None:
+        return LatentModel(spec, latent, reads, decoder, discriminator=judge)
+    named = Modulated(decoder, told.embedding(EMBEDDED))
+    asked = Projected(judge, told.embedding(judge.verdict.in_features))
+    return LabelledModel(spec, latent, reads, named, discriminator=asked, hidden=told.hidden)
 
 
 def _beside(spec: Spec) -> tuple[int, ...]:
@@ -481,16 +503,17 @@ def discriminator_of(
     return make
 
 
-def through(game: Objective, spec: Spec, name: Game, noise: float, augment: Augment) -> Objective:
+def through(
+    game: Objective, spec: Spec, name: Game, noise: float, augment: Augment, fakes: tuple[str, ...] = ("fake",)
+) -> Objective:
     """A game whose discriminator looks through augmentation and noise, where they are wanted."""
     from amalgan import objectives as o
 
-    if augment == "adaptive" and name == "relativistic":
-        raise UsageError("augment=adaptive with game=relativistic", "its verdicts drift", "add --game non-saturating")
     if augment != "none" and not pictured(spec):
         raise UsageError(f"augment={augment}", f"data that are {spec.modality}", "leave it out, or add --noise 0.1")
     if augment != "none":
-        game = o.Adaptive(game) if augment == "adaptive" else o.Augmented(game, 0.5)
+        beside = fakes if name == "relativistic" else ()
+        game = o.Adaptive(game, beside=beside) if augment == "adaptive" else o.Augmented(game, 0.5)
     return o.InstanceNoise(game, o.fading(noise)) if noise > 0 else game
 
 

@@ -15,23 +15,20 @@ from amalgan.recipes.images import (
     EMBEDDED,
     Augment,
     Condition,
-    Told,
     penalties,
     pictured,
     plan_of,
+    players,
     through,
     told_of,
     total,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from amalgan.data import Spec
     from amalgan.training import Plan
 
 Attention = Literal["paper", "released", "none"]
-Fixed = Literal["none", "fixed"]
 
 
 def sagan(
@@ -80,7 +77,7 @@ def sagan(
     told = told_of(spec, condition, "modulation", hidden)
     decoder = residual.Decoder(spec.shape, latent, width, look, "batch", EMBEDDED if told else 0, checkpointed)
     judge = residual.Discriminator(spec.shape, width, look, checkpointed, residual.GAIN)
-    model = _model(spec, latent, spectral(decoder), spectral(judge), told)
+    model = players(spec, latent, spectral(decoder), spectral(judge), told)
     play = through(o.gan("hinge"), spec, "hinge", 0.0, augment)
     plan = plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema, ttur=ttur)
     return replace(plan, betas=dict.fromkeys(model.networks, (0.0, 0.9)))
@@ -95,7 +92,7 @@ def r3gan(
     lazy: int = 8,
     attention: Attention = "none",
     attention_at: int = 0,
-    augment: Fixed = "none",
+    augment: Augment = "none",
     condition: Condition = "none",
     hidden: float = 0.1,
     checkpointed: bool = False,
@@ -117,7 +114,8 @@ def r3gan(
         attention: none; or every pixel of a map looks at all others: paper and released as for sagan.
         attention_at: height in px of the maps that look over themselves, in both networks; 0 for the largest of at most 32 px
             and half the image.
-        augment: fixed: the discriminator sees images through random changes of place and colour, half of the time.
+        augment: the discriminator sees images through random changes of place and colour: fixed, half of the time; adaptive,
+            as often as its certainty asks for.
         condition: labels tells them to both players: scales and shifts in the generator, projection in the other.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         checkpointed: activations are computed again in the backward pass: less memory for about a third more time.
@@ -133,7 +131,7 @@ def r3gan(
     told = told_of(spec, condition, "modulation", hidden)
     decoder = residual.Decoder(spec.shape, latent, width, look, "none", EMBEDDED if told else 0, checkpointed)
     judge = residual.Discriminator(spec.shape, width, look, checkpointed)
-    model = _model(spec, latent, decoder, judge, told)
+    model = players(spec, latent, decoder, judge, told)
     play = total(o.gan("relativistic"), *penalties(r1, r2, 0.0, lazy, ("fake",)))
     play = through(play, spec, "relativistic", 0.0, augment)
     return plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema)
@@ -155,17 +153,3 @@ def _looking(spec: Spec, attention: Attention, at: int) -> Any:
             raise UsageError(f"attention_at={at} with attention=none", "nothing looks there", "add --attention paper")
         return {}
     return {at or usual(spec.shape): partial(SelfAttention, released=attention == "released")}
-
-
-def _model(spec: Spec, latent: int, decoder: nn.Module, judge: Any, told: Told | None) -> Any:
-    """The two networks, told conditions or not, as one model."""
-    from amalgan.models import LatentModel
-    from amalgan.models.labelled import LabelledModel
-    from amalgan.models.likelihoods import Gaussian
-    from amalgan.networks.conditions import Modulated, Projected
-
-    if told is None:
-        return LatentModel(spec, latent, Gaussian(), decoder, discriminator=judge)
-    named = Modulated(decoder, told.embedding(EMBEDDED))
-    asked = Projected(judge, told.embedding(judge.verdict.in_features))
-    return LabelledModel(spec, latent, Gaussian(), named, discriminator=asked, hidden=told.hidden)

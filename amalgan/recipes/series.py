@@ -29,6 +29,8 @@ def rvae(
 ) -> Plan:
     """Recurrent VAE: one code for a window, told to every step of its decoder (Fabius and van Amersfoort 2015).
 
+    Of labelled data it is conditional (Sohn et al. 2015): encoder and decoder are told the label at every step.
+
     Arguments:
         latent: dimensions of the code, >= 1.
         beta: weight of the KL, >= 0; 1 is the evidence lower bound.
@@ -85,7 +87,7 @@ def rgan(
     from amalgan import objectives as o
 
     unit = _unit(spec)
-    model = _model(spec, common, width, fresh=latent, discriminator=True, labelled=bool(spec.classes), changes=changes)
+    model = _model(spec, common, width, fresh=latent, discriminator=True, changes=changes)
     terms = total(o.gan(game), *penalties(r1 * unit, r2 * unit, gradient_penalty, lazy, ("fake",)))
     return _plan(model, [(terms, 1.0)], lr, batch, ema, critic_steps)
 
@@ -111,6 +113,8 @@ def rvaegan(
     ema: float = 0.99,
 ) -> Plan:
     """Recurrent VAE-GAN: rvae(beta) + lam * rgan(game), the game played on reconstructions.
+
+    Of labelled data all three networks are told the label at every step.
 
     Arguments:
         latent: dimensions of the code, >= 1.
@@ -230,10 +234,9 @@ def _model(
     variance: float = 0.001,
     encoder: bool = False,
     discriminator: bool = False,
-    labelled: bool = False,
     changes: bool = False,
 ) -> Any:
-    """A model whose code is `common` numbers for a window and `fresh` ones for each of its steps.
+    """A model whose code is `common` numbers for a window and `fresh` ones for each of its steps; told labels, if there are.
 
     With `changes` its discriminator reads them, and noise of a step's own, where there is such, makes them.
     """
@@ -242,18 +245,18 @@ def _model(
     from amalgan.models.posteriors import GaussianPosterior
     from amalgan.networks import series
 
-    reads, classes = likelihood_named(likelihood, variance, squash=True), len(spec.classes) if labelled else 0
+    reads, classes = likelihood_named(likelihood, variance, squash=True), len(spec.classes)
     typical = spec.details["changes"] if changes else None
     decoder = (
         series.Walk(spec.shape, common, width, fresh, typical, classes)
         if typical is not None and fresh
         else series.Decoder(spec.shape, common, width, fresh, reads.factor, classes)
     )
-    return (LabelledModel if labelled else LatentModel)(
+    return (LabelledModel if classes else LatentModel)(
         spec,
         common + spec.shape[0] * fresh,
         reads,
         decoder=decoder,
-        encoder=series.Encoder(spec.shape, GaussianPosterior.factor * common, width) if encoder else None,
+        encoder=series.Encoder(spec.shape, GaussianPosterior.factor * common, width, classes) if encoder else None,
         discriminator=series.Discriminator(spec.shape, width, classes, changes=typical) if discriminator else None,
     )

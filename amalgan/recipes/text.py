@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from amalgan.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from amalgan.data import Spec
+    from amalgan.networks.sequences import Reader
     from amalgan.objectives import Objective
     from amalgan.objectives.core import Schedule
     from amalgan.training import Plan
 
+HIDDEN = 0.1  # share of the labels that are hidden in training, so that one model writes with and without
 Baseline = Literal["none", "mean"]
 ReaderSize = Literal["small", "paper"]
 
@@ -26,6 +30,8 @@ def mle(
 ) -> Plan:
     """Maximum likelihood: a recurrent network that says how likely each next token is (the baseline of every text GAN).
 
+    Of labelled lines it is conditional: the label is told with every token, and hidden from a tenth of the lines.
+
     Arguments:
         width: of embedding and state, >= 1.
         lr: Adam's step size.
@@ -33,10 +39,8 @@ def mle(
         ema: decay of the moving average of the weights, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
-    from amalgan.models.sequences import SequenceModel
-    from amalgan.networks.sequences import Writer
 
-    model = SequenceModel(spec, Writer(len(spec.details["symbols"]), width))
+    model = _model(spec, width)
     return _plan(model, [(o.likelihood(), 1.0)], {"generator": lr}, batch, ema)
 
 
@@ -61,6 +65,9 @@ def seqgan(
 ) -> Plan:
     """SeqGAN: likelihood, then the policy gradient of what a discriminator pays for each token (Yu et al. 2017).
 
+    Of labelled lines it is conditional: the writer is told the label with every token, and the reader asks for it by
+    projection (Miyato and Koyama 2018); it is hidden from a tenth of the lines.
+
     Arguments:
         width: of the writer's embedding and state, >= 1.
         reader: the discriminator's convolutions: small, or the paper's 1,720 maps, a hundred times the work.
@@ -80,16 +87,14 @@ def seqgan(
         ema: decay of the moving average of the writer, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
-    from amalgan.models.sequences import SequenceModel
-    from amalgan.networks.sequences import PAPER, Reader, Writer
+    from amalgan.networks.sequences import PAPER, Reader
 
     if pretrain + judging >= 1:
         raise UsageError(
             f"pretrain={pretrain} and judging={judging}", "no steps left for the policy gradient", "lower one of them"
         )
-    vocabulary, length = len(spec.details["symbols"]), spec.shape[0]
-    writer = Writer(vocabulary, width)
-    judge = Reader(vocabulary, length, dropped=dropout, **(PAPER if reader == "paper" else {}))
+    size = PAPER if reader == "paper" else {}
+    model = _model(spec, width, lambda: Reader(len(spec.details["symbols"]), spec.shape[0], dropped=dropout, **size))
     policy = o.policy_gradient(rollouts, baseline, follow)
     if likelihood > 0:
         policy = policy + likelihood * o.likelihood()
@@ -98,7 +103,22 @@ def seqgan(
         "generator": lambda progress: lr if progress < pretrain else policy_lr,
         "discriminator": critic_lr,
     }
-    return _plan(SequenceModel(spec, writer, judge), stages, rates, batch, ema, critic_steps)
+    return _plan(model, stages, rates, batch, ema, critic_steps)
+
+
+def _model(spec: Spec, width: int, reader: Callable[[], Reader] | None = None) -> Any:
+    """A writer, and a reader if one is made; told labels, if there are."""
+    from amalgan.models.labelled import LabelledSequences
+    from amalgan.models.sequences import SequenceModel
+    from amalgan.networks.conditions import Projected, embedding
+    from amalgan.networks.sequences import Writer
+
+    writer = Writer(len(spec.details["symbols"]), width, classes=len(spec.classes))
+    judge = reader() if reader else None
+    if not spec.classes:
+        return SequenceModel(spec, writer, judge)
+    asking = Projected(judge, embedding(spec, judge.verdict.in_features)) if judge else None
+    return LabelledSequences(spec, writer, asking, hidden=HIDDEN)
 
 
 def _plan(

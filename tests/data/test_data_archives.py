@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from amalgan import data
-from amalgan.data import cache, files
+from amalgan.data import cache, files, store, survey
 from amalgan.errors import AmalganError, UsageError
 
 RNG = np.random.default_rng(1)
@@ -96,8 +96,86 @@ def test_streamed_grey_files_have_one_channel(tmp_path):
     assert streamed.spec.shape == (1, 8, 8) and same(streamed, held)
 
 
+def test_pixels_are_decoded_once(folder, own_cache, monkeypatch):
+    """What does not fit into the memory is read from a file of pixels, now and when it is opened again."""
+    held, first = data.open(folder, cache=False), data.open(folder, in_memory_bytes=1000)
+    (kept,) = own_cache.glob("*.pixels")
+    assert kept.stat().st_size == 40 * 3 * 16 * 16 and not list(own_cache.glob(".*.part"))
+    monkeypatch.setattr(survey, "picture", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(data, "open_files", lambda *_: pytest.fail("listed again"))
+    for d in (first, data.open(folder, in_memory_bytes=1000)):
+        assert same(held, d) and "streamed" in repr(d.train)
+        assert d.train.x.waited > 0
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_damaged_pixels_are_decoded_again(folder, own_cache, harm):
+    held, first = data.open(folder, cache=False), data.open(folder, in_memory_bytes=1000)
+    (kept,) = own_cache.glob("*.pixels")
+    whole = kept.read_bytes()
+    if harm == "remove":
+        kept.unlink()
+    else:
+        kept.write_bytes(whole[:-5000] if harm == "cut" else whole[:9000] + bytes([whole[9000] ^ 255]) + whole[9001:])
+        assert same(held, first)
+    assert same(held, data.open(folder, in_memory_bytes=1000))
+
+
+def test_a_disk_without_room_for_pixels_is_no_obstacle(folder, own_cache, monkeypatch):
+    held = data.open(folder, cache=False)
+    monkeypatch.setattr(store, "SHARE", 0.0)
+    assert same(held, data.open(folder, in_memory_bytes=1000)) and not list(own_cache.glob("*.pixels"))
+    monkeypatch.setattr(store, "SHARE", 0.5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.Store, "write", full)
+    for path in own_cache.iterdir():
+        path.unlink()
+    assert same(held, data.open(folder, in_memory_bytes=1000))
+    assert not list(own_cache.glob("*.pixels")) and not list(own_cache.glob(".*.part"))
+
+
+def shard(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("memory", [None, 1000])
+def test_shards_are_one_set_with_their_labels(tmp_path, memory):
+    """As WebDataset packs them: an image, its class, and what nobody reads, by one name."""
+    grey = [png(8, 10 * i) for i in range(20)]
+    for k in range(2):
+        members = {}
+        for i in range(10):  # both shards count from 0
+            members |= {f"{i:03d}.png": grey[10 * k + i], f"{i:03d}.cls": b"odd" if i % 2 else b"even\n"}
+            members |= {f"{i:03d}.json": b"{}"}
+        shard(tmp_path / f"shard-{k}.tar", members)
+    d = data.open(tmp_path, in_memory_bytes=memory)
+    assert d.spec.classes == ("even", "odd") and not d.skipped
+    for part in (d.train, d.validation, d.test):
+        x, c = part.batch(torch.arange(len(part)))
+        value = (255 * x[:, 0, 0, 0]).round().long() // 10
+        assert torch.equal(value % 2, c)
+    assert len(d.train) + len(d.validation) + len(d.test) == 20
+
+
+def test_shards_hold_what_the_folder_holds(folder, tmp_path):
+    where = tmp_path / "shards"
+    where.mkdir()
+    files = sorted(folder.rglob("*.png"))
+    for k in range(3):
+        names = {str(path.relative_to(folder)): path.read_bytes() for path in files[k::3]}
+        shard(where / f"{k}.tar", names)
+    assert same(data.open(folder), data.open(where))
+
+
 def test_a_file_that_vanishes_later_is_named(folder):
-    d = data.open(folder, in_memory_bytes=1000)
+    d = data.open(folder, in_memory_bytes=1000, cache=False)
     shutil.rmtree(folder)
     with pytest.raises(AmalganError, match="No such file"):
         d.train.batch(torch.tensor([0]))

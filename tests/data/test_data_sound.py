@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgan.data import sound
-from amalgan.data.core import Unreadable
+from amalgan.data.core import FULL, Unreadable
+from amalgan.data.forms import Spectra, Wave, ears_of, form_of, square
 from amalgan.data.spectrogram import PEAK, Spectrogram
 from amalgan.errors import UsageError
 
@@ -324,7 +325,97 @@ def test_other_data_are_made_to_fit_a_model(tmp_path: Path) -> None:
     assert (every == -1).sum() == 1 and set(every.tolist()) == {-1, 0, 1}
 
 
+# Forms
+
+
+FORMS = ("waves", "spectra")
+
+
+def test_all_forms_are_of_the_same_clips_divided_alike(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "r")
+    plain = sound.open(folder, label_pattern=PATTERN)
+    assert sound.seen(plain) is plain
+    for form in FORMS:
+        data = sound.open(folder, form=form, label_pattern=PATTERN)  # type: ignore[arg-type]
+        assert data.spec.modality == form and data.fingerprint not in (plain.fingerprint, "")
+        again = sound.seen(data)
+        assert again.fingerprint == plain.fingerprint and again.spec == plain.spec
+        for part in ("train", "validation", "test"):
+            one, other = getattr(plain, part), getattr(again, part)
+            assert all(torch.equal(getattr(one, of), getattr(other, of)) for of in ("x", "c", "speaker"))
+            x, c = getattr(data, part).batch(torch.arange(len(one)))
+            assert x.shape == (len(one), *data.spec.shape) and torch.equal(c, one.c)
+            # what is seen of a clip is what its own form is heard as
+            heard = form_of(data.spec).picture(x)
+            assert float((heard - one.tensor()).abs().mean()) * plain.spec.details["decibels"] < 2
+        fits = sound.open(folder, form=form, spec=data.spec)  # type: ignore[arg-type]
+        assert fits.fingerprint == data.fingerprint and fits.spec == data.spec
+        assert torch.equal(fits.test.x, data.test.x)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f'form="{form}"'):
+            sound.open(plain, form=form)  # type: ignore[arg-type]
+
+
+def test_waves_are_the_samples_of_the_recording(tmp_path: Path) -> None:
+    """Silence trimmed and padded, each clip as loud as the next; and exact up to 16 bits."""
+    folder = recordings(tmp_path / "r", takes=3)
+    data = sound.open(folder, form="waves", label_pattern=PATTERN)
+    way = form_of(data.spec)
+    assert (
+        isinstance(way, Wave)
+        and data.spec.shape == (1, ears_of(data.spec).samples)
+        and data.train.x.dtype == torch.int16
+    )
+    held = [sound.read(path.read_bytes())[0][:, 0] for path in folder.iterdir()]
+    for x in torch.cat([data.train.tensor(), data.test.tensor()]):
+        assert float(x.abs().max()) == pytest.approx(PEAK, abs=1e-4)
+        clip = x[0].numpy()
+        ours = sound.trimmed(clip[: np.flatnonzero(clip)[-1] + 1], RATE, 0)
+        kept = [sound.trimmed(a, RATE, 40) for a in held]
+        scaled = [np.pad(a * PEAK / np.abs(a).max(), (0, len(clip) - len(a)))[: len(ours)] for a in kept]
+        assert min(np.abs(ours - a).max() for a in scaled) < 2 / FULL[torch.int16]
+    clips = torch.rand(3, way.ears.samples) - 0.5
+    assert torch.equal(way.inverse(way.forward(clips)), clips)
+
+
+def test_rows_of_spectra_are_in_units_of_their_own() -> None:
+    """Mean 1/2 and deviation 1/6 in every row; and back to what the spectrogram was, but for what lies beyond 3 deviations."""
+    ears = Spectrogram(RATE, 32, 128, 64, 64, 60.0)
+    clips = torch.randn(200, ears.samples, generator=torch.Generator().manual_seed(0))
+    way = Spectra.fitted(ears, clips)
+    x = way.forward(clips)
+    assert x.shape[1:] == way.shape == (1, 64, 64) and x.min() >= 0 and x.max() <= 1
+    rows = x[:, 0].transpose(0, 1).flatten(1)
+    assert (rows.mean(1) - 0.5).abs().max() < 0.02 and (rows.std(1) - 1 / 6).abs().max() < 0.03
+    mean, deviation = (torch.tensor(of)[:, None] for of in (way.mean, way.deviation))
+    own = way.own.forward(clips)
+    near = ((own - mean) / deviation).abs() < 3
+    assert torch.allclose((mean + 6 * deviation * (x - 0.5))[near], own[near], atol=1e-5) and near.float().mean() > 0.95
+    assert torch.equal(Spectra.from_json(ears, way.to_json()).forward(clips), x)
+
+
+def test_a_tone_comes_back_from_its_spectrum() -> None:
+    ears = Spectrogram(RATE, 75, 256, 64, 64, 60.0)
+    clips = torch.from_numpy(np.stack([tone(h, 0.6) for h in np.linspace(200, 1500, 40)])).float()
+    way = Spectra.fitted(ears, clips)
+    again = way.inverse(way.forward(clips))
+    assert again.shape == clips.shape
+    for one, other in zip(clips, again):
+        peaks = [torch.fft.rfft(a).abs().argmax() for a in (one, other)]
+        assert abs(int(peaks[0]) - int(peaks[1])) <= 37  # a row is 62.5 Hz: 37.5 of the 2,400 frequencies of a clip
+
+
+def test_spectra_of_the_paper() -> None:
+    """16,384 samples: 128 x 128, from frames of 256 samples every 128; half as long and slow, of half the side."""
+    assert square(sound.transform(16000, 1.024)) == Spectrogram(16000, 128, 256, 128, 128, 60.0, "bins")
+    assert square(sound.transform(8000, 0.6)) == Spectrogram(8000, 75, 128, 64, 64, 60.0, "bins")
+    odd = square(Spectrogram(8000, 151, 512, 64, 64, 60.0))  # 128 frames of 75.5 hops would be as long as the clip
+    assert odd.frames == 128 and 0 <= odd.samples - 151 * 64 < 128
+    bins = odd.filters
+    assert bins.shape == (128, 129) and torch.equal(bins.flip(0) @ torch.arange(129.0), torch.arange(128.0))
+
+
 MISTAKES = {
+    "another form": (dict(form="midi"), "sound or waves or spectra"),
     "no folder": (dict(source="nowhere"), "no 'nowhere'"),
     "nothing of sound": (dict(source="EMPTY"), "no file of sound"),
     "a pattern that fits nothing": (dict(label_pattern="{label}+{take}"), "none of which fits"),

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgan.data import text
+from amalgan.data import Data, text
 from amalgan.errors import UsageError
 
 LINES = [f"the {animal} sees {number} birds" for animal in ("cat", "dog", "cow", "hen") for number in range(40)]
@@ -141,3 +141,72 @@ def test_a_line_that_is_not_utf8_is_named_and_skipped_or_stops(tmp_path: Path) -
     assert data.skipped == [("line 51", "byte 0xff at 5 is not UTF-8")]
     with pytest.raises(UsageError, match="line 51"):
         text.open(path, strict=True)
+
+
+def labelled(folder: Path) -> Path:
+    """Lines of two kinds, a file each."""
+    folder.mkdir()
+    (folder / "cats.txt").write_text("\n".join(f"a cat purrs {n} times" for n in range(60)))
+    (folder / "dogs.txt").write_text("\n".join(f"a dog barks {n} times" for n in range(40)))
+    return folder
+
+
+def told(data: Data) -> set[tuple[str, str]]:
+    """The animal of each line, and its label."""
+    found = set()
+    for part in (data.train, data.validation, data.test):
+        x, c = part.batch(torch.arange(len(part)))
+        assert c is not None
+        found |= {
+            (line.split()[1], "" if label < 0 else data.spec.classes[label])
+            for line, label in zip(text.tell(x, data.spec), c.tolist())
+        }
+    return found
+
+
+def test_files_of_a_folder_are_labels(tmp_path: Path) -> None:
+    data = text.open(labelled(tmp_path / "animals"))
+    assert data.spec.classes == ("cats", "dogs") and told(data) == {("cat", "cats"), ("dog", "dogs")}
+    assert len(data.train) + len(data.validation) + len(data.test) == 100
+
+
+@pytest.mark.parametrize("mark, name", [(",", "t.csv"), ("\t", "t.tsv"), (";", "t.csv"), (",", "t.csv.gz")])
+def test_a_column_of_a_table_is_the_label(mark: str, name: str, tmp_path: Path) -> None:
+    rows = [mark.join(("kind", "said"))]
+    rows += [mark.join((kind, f'"a {kind}{mark} it says {n}"')) for n in range(50) for kind in ("cat", "dog")]
+    rows += [mark.join(("", '"a cow says nothing"')), "too" + mark + "many" + mark + "cells"]
+    raw = "\n".join(rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    data = text.open(tmp_path / name, label="kind", units="words")
+    assert data.spec.classes == ("cat", "dog")
+    assert told(data) == {(f"cat{mark}".strip(), "cat"), (f"dog{mark}".strip(), "dog"), ("cow", "")}
+    assert any("1 row" in note for note in data.notes)
+
+
+def test_labels_are_those_of_the_model(tmp_path: Path) -> None:
+    """Other lines are opened with a model's labels, by name; unlabelled lines of a model with labels are unknown."""
+    spec = text.open(labelled(tmp_path / "animals")).spec
+    lines = [f"a dog barks {n} times" for n in range(30)] + [f"a hen clucks {n} times" for n in range(30)]
+    again = text.open((lines, ["dogs"] * 30 + ["hens"] * 30), spec=spec)
+    assert again.spec == spec and {said for _, said in told(again)} == {"dogs", ""}
+    assert text.open(lines, spec=spec).train.c is None
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ({"label": "mood"}, "no such column"),
+        ({"label": "kind"}, "--column"),
+        ({"label": "kind", "column": "body"}, "no such column"),
+    ],
+)
+def test_a_table_says_what_it_lacks(flags: dict[str, str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("kind,title,text\n" + "\n".join(f"a,b,{n}" for n in range(20)))
+    with pytest.raises(UsageError, match=said):
+        text.open(tmp_path / "t.csv", **flags)
+    (tmp_path / "t.txt").write_text("\n".join(map(str, range(20))))
+    with pytest.raises(UsageError, match="no table"):
+        text.open(tmp_path / "t.txt", **flags)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"without \.txt"):
+        text.open(tmp_path / "empty")

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from amalgan import objectives as o
 from amalgan.data import Spec
+from amalgan.models.labelled import LabelledSequences
 from amalgan.models.sequences import SequenceModel, pick
+from amalgan.networks.conditions import Labels, Projected
 from amalgan.networks.sequences import Reader, Writer
 from amalgan.noise import Noise
 from amalgan.objectives.core import Turn
@@ -163,3 +165,62 @@ def test_what_stands_after_the_end_counts_nothing() -> None:
     some = torch.tensor([[2, 0, 0], [0, 0, 0], [1, 2, 3]])
     log_p = made.token_log_probs(some)
     assert (log_p == 0).tolist() == [[False, False, True], [False, True, True], [False, False, False]]
+
+
+def labelled(ends: bool = True) -> LabelledSequences:
+    torch.manual_seed(0)
+    spec = Spec("text", (T,), ("a", "b"), {"units": "words", "symbols": [*"abcd"], "ends": ends})
+    reader = Projected(Reader(V, T, (1, 2, 3), (8, 8, 8), 6, dropped=0.0), Labels(2, 24))
+    torch.nn.init.normal_(reader.embedding.vectors.weight)
+    return LabelledSequences(spec, Writer(V, 5, scale=1.0, classes=2), reader, hidden=0.5)
+
+
+def test_each_label_has_a_distribution_of_its_own() -> None:
+    """Sums to one for each label and for none; samples have it, in whatever order labels are asked for."""
+    made, known = labelled(), every(True)
+    p = {}
+    for label in (0, 1, -1):
+        with torch.no_grad():
+            p[label] = made.given(torch.full((len(known),), label)).token_log_probs(known).sum(1).exp().double()
+        assert float(p[label].sum()) == pytest.approx(1, abs=1e-5)
+    assert (p[0] - p[1]).abs().sum() > 0.1 and (p[0] - p[-1]).abs().sum() > 0.1
+    with torch.no_grad():
+        assert torch.equal(p[-1], made.token_log_probs(known).sum(1).exp().double())  # told nothing: unknown
+    c = torch.arange(30_000) % 3 - 1
+    drawn = made.sample(len(c), seed=3, c=c)
+    base = torch.tensor([V**2, V, 1])
+    index = {int(code): i for i, code in enumerate((known * base).sum(1))}
+    for label in (0, 1, -1):
+        codes = (drawn[c == label] * base).sum(1).tolist()
+        counts = torch.bincount(torch.tensor([index[code] for code in codes]), minlength=len(known))
+        expected = 10_000 * p[label]
+        big = expected > 5
+        assert float(((counts[big] - expected[big]) ** 2 / expected[big]).sum()) < int(big.sum()) + 60
+    assert torch.equal(made.sample(3, 1), made.sample(300, 1)[:3])
+
+
+def test_what_a_token_was_worth_is_told_with_its_own_label() -> None:
+    """Payments, against an exact expectation over completions of the sequence's own label."""
+    made, rollouts = labelled(ends=False), 4000
+    tokens, c = torch.tensor([[1, 2, 3], [1, 2, 3], [2, 0, 1]]), torch.tensor([0, 1, 1])
+    view = made.given(c)
+    paid = view.action_values(tokens, torch.rand(3, T - 1, rollouts, T, generator=torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        for row, (line, label) in enumerate(zip(tokens, c.tolist())):
+            own = made.given(torch.tensor([label]))
+            ends = torch.stack([torch.cat([line[:2], torch.tensor([v])]) for v in range(V)])
+            p = own.token_log_probs(ends)[:, 2].exp()
+            assert float(paid[row, 1]) == pytest.approx(float((p * own.judge(ends)).sum()), abs=0.02)
+            assert float(paid[row, 2]) == pytest.approx(float(own.judge(line[None])), abs=1e-6)
+    assert abs(float(paid[0, 2] - paid[1, 2])) > 1e-3  # the same line, worth something else by its label
+    many = view.judge(tokens.repeat(2000, 1)).view(2000, 3)  # more than are judged at once, in batches of three
+    assert torch.allclose(many, many[:1].expand_as(many), atol=1e-6)
+
+
+def test_some_labels_are_hidden_in_training() -> None:
+    made = labelled()
+    x, c = torch.ones(400, T, dtype=torch.int64), torch.arange(400) % 2
+    told = made.train().draw(x, c, Noise(0)).c
+    assert 0.4 < float((told < 0).float().mean()) < 0.6 and torch.equal(told[told >= 0], c[told >= 0])
+    assert torch.equal(made.eval().draw(x, c, Noise(0)).c, c)
+    assert (made.draw(x, None, Noise(0)).c == -1).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from amalgan.errors import UsageError
-from amalgan.networks import images, points, residual, series
+from amalgan.networks import images, points, residual, series, waves
 from amalgan.networks.attention import SelfAttention
 
 SIDES = st.integers(8, 64)
@@ -91,6 +91,15 @@ def test_residual_networks_of_notable_sizes(height: int, width: int, attention: 
     check(awake(residual.Encoder(shape, 10, 3, at)), x, [(10,)])
     check(awake(residual.Decoder(shape, 5, 3, at)), z, [shape])
     check(awake(residual.Discriminator(shape, 3, at)), x, [(), (12,)])
+
+
+@pytest.mark.parametrize("shape", [(1, 256), (1, 300), (1, 1100), (1, 4099), (1, 16, 16), (1, 64, 64), (1, 20, 37)])
+def test_networks_of_long_strides_of_notable_sizes(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x, z = torch.rand(3, *shape), torch.randn(3, 5)
+    check(waves.Decoder(shape, 5, 4), z, [shape])
+    judge = waves.Discriminator(shape, 4)
+    check(judge, x, [(), (judge.verdict.in_features,)])
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(32, 40))

@@ -14,9 +14,9 @@ from amalgan.data import Spec
 from amalgan.data.core import Split
 from amalgan.errors import UsageError
 from amalgan.models import LatentModel
-from amalgan.models.labelled import Given
 from amalgan.models.likelihoods import Gaussian
 from amalgan.networks import images, points
+from amalgan.networks.conditions import Given
 from amalgan.networks.together import MinibatchDeviation, Packed, judges_alone, looks_around, pack
 from amalgan.noise import Noise
 from amalgan.objectives.core import Turn

@@ -14,6 +14,7 @@ from amalgan.data import Spec
 from amalgan.errors import UsageError
 from amalgan.models import LatentModel
 from amalgan.models.likelihoods import Gaussian
+from amalgan.networks import waves
 from amalgan.noise import Noise
 from amalgan.objectives import views
 from amalgan.objectives.core import Turn
@@ -239,6 +240,20 @@ def test_p_rises_while_verdicts_are_certain_and_falls_after() -> None:
     assert max(shown(term, of, sure) for _ in range(15)) == 1.0
 
 
+def test_verdicts_that_drift_together_are_compared_with_each_other() -> None:
+    """Samples are black, so their verdicts are 0 in each game; data's are 5 +- 1, all above, or 0 +- 1, half of them."""
+    of = model()
+    term = o.Adaptive(o.gan(), examples=100, operations=("flip",), beside=("fake",))
+    term.remember(of)
+    spread = torch.tensor([-1.0, 1.0] * 5)
+    assert shown(term, of, 5 + spread) == pytest.approx(0.1)
+    assert shown(term, of, spread) == pytest.approx(0.0, abs=1e-6)
+    of.augmentation.fill_(0.5)
+    drifted: Any = SimpleNamespace(model=of, noise=Noise(0), x=torch.ones(10, 1, 8, 8), fake=torch.ones(10, 1, 8, 8))
+    list(term.losses(Turn(drifted, "discriminator")))  # both at 1: certain by sign, but nothing is told apart
+    assert float(of.augmentation) == pytest.approx(0.4)
+
+
 def test_processes_move_p_alike_by_the_verdicts_of_all() -> None:
     """Ours alone are certain; those of all are not. Both halves of the batch have been shown."""
     of = model()
@@ -256,3 +271,60 @@ def test_p_is_saved_with_the_model() -> None:
     of = model()
     (o.vae() + 0.1 * o.Adaptive(o.gan())).remember(of)
     assert of.state_dict()["augmentation"] == 0.0
+
+
+# Maps of waves, moved in time
+
+
+class Listening(waves.Discriminator):
+    """Notes the shifts of every pass."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 1024), 1)
+        self.heard: list[list[Tensor]] = []
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.heard.append([layer.shifts for layer in waves.shuffles(self)])  # type: ignore[misc]
+        return x[:, 0, 0], x
+
+
+def shifts_of(player: str, count: int, noise: Noise, n: int = 2) -> list[list[Tensor]]:
+    """Of every pass in a turn of the Wasserstein game with its penalty: (fields * count,) for each layer."""
+    judge = Listening()
+    fields = {"x": torch.zeros(count, 1, 1024), "fake": torch.zeros(count, 1, 1024)}
+    draw: Any = SimpleNamespace(model=SimpleNamespace(discriminator=judge), noise=noise, **fields)
+    list(o.PhaseShuffled(o.gan("wasserstein") + o.OneCentred(), n).losses(Turn(draw, player)))
+    judge(fields["x"])
+    assert judge.heard.pop() == [None, None], "outside of the term nothing is moved"
+    return judge.heard
+
+
+def test_shifts_are_even_and_drawn_anew_for_each_example_layer_and_pass() -> None:
+    passes = shifts_of("discriminator", 4000, Noise(3, 1))
+    assert [[len(by) for by in layers] for layers in passes] == [[8000, 8000], [4000, 4000]]  # real and fake; between
+    drawn = [part for layers in passes for by in layers for part in by.split(4000)]
+    drawn += [by for layers in shifts_of("generator", 4000, Noise(3, 1)) for by in layers]
+    for by in drawn:
+        shares = torch.bincount(by + 2, minlength=5) / 4000
+        assert len(shares) == 5 and (shares - 0.2).abs().max() < 0.03  # nearly five standard errors
+    for i, one in enumerate(drawn):
+        assert all((one == other).float().mean() < 0.3 for other in drawn[:i])
+    assert {int(by) for by in shifts_of("generator", 200, Noise(0), n=1)[0][0]} == {-1, 0, 1}
+
+
+def test_shifts_are_a_function_of_seed_and_draw_and_are_shared_out() -> None:
+    whole, again, later = (shifts_of("discriminator", 6, noise) for noise in (Noise(3, 1), Noise(3, 1), Noise(3, 2)))
+    same = [torch.equal(a, b) for one, other in zip(whole, again) for a, b in zip(one, other)]
+    assert all(same) and not torch.equal(whole[0][0], later[0][0])
+    shares = [shifts_of("discriminator", 3, Noise(3, 1, rank, 2)) for rank in (0, 1)]
+    for at, layers in enumerate(whole):
+        for layer, by in enumerate(layers):
+            mine = [share[at][layer].split(3) for share in shares]
+            assert torch.equal(by, torch.cat([part for parts in zip(*mine) for part in parts]))
+
+
+def test_phase_shuffle_is_for_waves() -> None:
+    with pytest.raises(UsageError, match="without maps of waves"):
+        value(o.PhaseShuffled(o.gan()), turn("generator", x=torch.zeros(2, 1), fake=torch.zeros(2, 1)))
+    with pytest.raises(UsageError, match="n=-1"):
+        o.PhaseShuffled(o.gan(), -1)

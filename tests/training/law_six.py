@@ -30,6 +30,7 @@ SPECS = {
     "images": Spec("images", (3, 8, 8)),
     "text": Spec("text", (5,), (), {"units": "words", "symbols": [*"abcdefg"], "ends": True}),
     "series": Spec("series", (5, 2), ("a", "b"), {"changes": [0.4, 0.3]}),
+    "waves": Spec("waves", (1, 300)),
     "edges": KARATE.spec,
     "control": Spec("control", (6,), (), {**MASS, "mean": [0.0] * 4, "deviation": [1.0] * 4}),
 }
@@ -45,6 +46,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "graphgan": ("graphgan", {"negatives": "mixed", "start": "random", "lr": 1e-2}),
     "gail": ("gail", {"cloned": 0.3, "episodes": 4, "critic_steps": 2}),
     "gate": ("vaegan", {"form": "learned", "game": "minimax", "gate": True, "lr": 1e-2}),
+    "wavegan": ("wavegan", {"critic_steps": 2, "lr": 1e-2}),
     "rgan": ("rgan", {"game": "non-saturating", "gradient_penalty": 1.0, "r1": 0.0}),
     "timegan": ("timegan", {"embedding": 0.3, "supervision": 0.2, "rest": 0.5}),
     **{name: ("gan", {"game": "non-saturating", "lr": 1e-2}) for name in REMEDIES},
@@ -80,6 +82,8 @@ def split(name: str) -> Split:
         return Split(torch.randint(0, 7, shape, generator=source), None)
     if kind(name) == "series":
         return Split(torch.rand(shape, generator=source), torch.arange(30) % 2)
+    if kind(name) == "waves":
+        return Split(torch.randint(-9000, 9000, shape, generator=source, dtype=torch.int16), None)
     if kind(name) == "control":
         return Split(torch.randn(shape, generator=source), None)
     if kind(name) == "edges":

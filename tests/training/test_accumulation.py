@@ -16,7 +16,7 @@ import amalgan
 from amalgan import objectives as o
 from amalgan.errors import UsageError
 from amalgan.training import Trainer
-from benchmarks.scale import kept_in_parts
+from benchmarks.processes import kept_in_parts
 
 # what decides by the whole batch, or takes several gradient steps in a turn
 REFUSED = ("free-bits", "seqgan", "graphgan", "gail", "gate", "timegan", "adaptive", "matching", "unrolled", "best",

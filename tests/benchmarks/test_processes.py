@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 from amalgan.training import distributed
-from benchmarks import scale
+from benchmarks import processes
 
 MOVES = {
     "vae": {"encoder": 1, "decoder": 1},
@@ -20,7 +20,7 @@ def _two(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of two processes that are alike, played alone: what is summed over both is twice what it has."""
 
     def act(operation: object, tensor: Tensor, *more: int) -> None:
-        if operation in (scale.dist.all_reduce, scale.dist.reduce):
+        if operation in (processes.dist.all_reduce, processes.dist.reduce):
             tensor *= 2
 
     monkeypatch.setattr(distributed, "world", lambda: 2)
@@ -33,14 +33,14 @@ def _two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_sends_the_gradients_of_each_move(name: str, parts: int) -> None:
     """Four bytes a weight and move, in however many parts the batch comes."""
     given = {"critic_steps": 2} if "discriminator" in MOVES[name] else {}
-    made = scale.trainer(name, 8, width=4, latent=4, parts=parts, **given)
+    made = processes.trainer(name, 8, width=4, latent=4, parts=parts, **given)
     bytes_of = {of: 4 * sum(p.numel() for p in parameters) for of, parameters in made.networks.items()}
     expected = sum(moves * bytes_of[of] for of, moves in MOVES[name].items())
-    assert scale.sent(made, 2) == {"all_reduce": expected}
+    assert processes.sent(made, 2) == {"all_reduce": expected}
 
 
 @pytest.mark.usefixtures("_two")
 def test_shared_out_gradients_go_and_weights_come() -> None:
-    made = scale.trainer("vaegan", 8, width=4, latent=4, shard=True)
+    made = processes.trainer("vaegan", 8, width=4, latent=4, shard=True)
     whole = 4 * sum(p.numel() for parameters in made.networks.values() for p in parameters)
-    assert scale.sent(made, 2) == {"reduce": whole, "broadcast": whole}
+    assert processes.sent(made, 2) == {"reduce": whole, "broadcast": whole}
