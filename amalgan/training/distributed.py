@@ -36,7 +36,8 @@ def start() -> None:
     """Join the other processes if torchrun started this one.
 
     Processes of one attempt meet under a name that only they know: torchrun's store still has the addresses of those
-    that died, and whoever believes them calls a closed port (8 of 11 trials without such a name; pytorch issue 135712).
+    that died, and whoever believes them calls a closed port: without such a name 2 of 11 trials recovered at once (pytorch
+    issue 135712).
 
     Raises:
         AmalganError: the others did not come in time.
