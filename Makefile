@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Real data for the tests and benchmarks that want it (MNIST, CIFAR-10, ...); they skip, saying so, where it is absent.
 export AMALGAN_TEST_DATA ?= $(abspath ../shared/data)
 
-.PHONY: benchmarks demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional gpu clean
+.PHONY: benchmarks demo test test-fast lint types results-images results-speed results-text results-graphs results-control results-series results-audio results-stability results-conditional results-processes gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "asked: $(PYTHON); found: none; instead: make PYTHON=/path/to/python3.11 (or newer)"; exit 2; }
@@ -79,6 +79,10 @@ results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.doctor
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
+
+# What several processes send and hold: about four CPU-minutes, two processes.
+results-processes: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.processes
 
 # Speed of training, judging and using against peers, sizes of images, a million of them; one CPU thread: about an hour.
 results-speed: .rivals/.installed

@@ -32,7 +32,7 @@ TUNE_FLAGS = (
     "trials", "search", "question", "seeds", "steps", "minutes", "n", "seed", "out", "jobs", "device", "threads",
     "precision", "clip",
 )  # fmt: skip
-RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip")
+RUN_FLAGS = ("steps", "minutes", "seed", "out", "device", "threads", "precision", "clip", "accumulate", "shard")
 COMPARE_FLAGS = (
     "seeds", "steps", "minutes", "examples", "same", "n", "split", "out", "jobs", "device", "threads",
     "precision", "clip",
@@ -308,6 +308,12 @@ def _train_recipe(named: Any, name: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
     _machine(parser, " (all; 1 for points and tiny images)")
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="K", help="parts of a batch, of which memory holds one (1)"
+    )
+    parser.add_argument(
+        "--shard", action="store_true", help="several processes: each keeps its share of Adam's moments"
+    )
     _keeping(parser)
     _kinds_flags(parser, name, "open", "read")
     _flags(parser.add_argument_group(f"arguments of {name}"), recipes.RECIPES[name])
@@ -426,7 +432,9 @@ def _keeping(parser: Parser) -> None:
 def _train(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan import runs
     from amalgan.progress import Progress
+    from amalgan.training import distributed
 
+    distributed.start()  # of several processes one speaks
     own = {name: getattr(a, name) for name in recipes.parameters(a.recipe)}
     options = _written(a, recipes.modality(a.recipe, a.data), "open")
     settings = {name: getattr(a, name) for name in RUN_FLAGS}
@@ -436,7 +444,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
         for note in [*prepared.data.notes, _resolved(prepared)]:
             progress.note(note)
         if a.dry_run:
-            return _described(prepared, a.json)
+            return _described(prepared, a.json) if distributed.is_first() else None
         run = prepared.go(a.checkpoint_seconds, a.tensorboard, progress.tick)
     return _said(a, run)
 
@@ -444,14 +452,20 @@ def _train(a: argparse.Namespace) -> dict[str, Any] | None:
 def _resume(a: argparse.Namespace) -> dict[str, Any] | None:
     from amalgan import runs
     from amalgan.progress import Progress
+    from amalgan.training import distributed
 
+    distributed.start()
     with Progress(f"resuming {a.run}") as progress:
         run = runs.resume(a.run, steps=a.steps, checkpoint_seconds=a.checkpoint_seconds, tensorboard=a.tensorboard,
                           watcher=progress.tick)  # fmt: skip
     return _said(a, run)
 
 
-def _said(a: argparse.Namespace, run: Any) -> dict[str, Any]:
+def _said(a: argparse.Namespace, run: Any) -> dict[str, Any] | None:
+    from amalgan.training import distributed
+
+    if not distributed.is_first():
+        return None
     last = run.log()[-1]
     if not a.json:
         print(f"{run.recipe}: {run.steps} steps in {last['seconds']:.0f} s, in {run.folder}")

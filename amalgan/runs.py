@@ -140,7 +140,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "model" / "config.json").is_file()
+        """Whether its model has been written and no larger budget was given since."""
+        log = self.log()
+        return (self.folder / "model" / "config.json").is_file() and bool(log) and log[-1]["step"] >= self.steps
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""
@@ -245,6 +247,8 @@ def train(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
+    accumulate: int = 1,
+    shard: bool = False,
     checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
     watcher: Watcher | None = None,
@@ -264,6 +268,8 @@ def train(
         threads: of the processor; by default all cores, one for points and tiny images.
         precision: auto (bf16 where networks and machine profit), bf16 or fp32.
         clip: largest norm of a network's gradient.
+        accumulate: parts of the batch, of which one is in memory at a time.
+        shard: of several processes each keeps moments and averages of its share of the weights alone.
         checkpoint_seconds: between checkpoints.
         tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
         watcher: called with a Tick now and then.
@@ -276,7 +282,8 @@ def train(
         Interrupted: after Ctrl-C; the run was saved.
     """
     prepared = prepare(recipe, data, steps=steps, minutes=minutes, seed=seed, out=out, device=device, threads=threads,
-                       precision=precision, clip=clip, data_options=data_options, **arguments)  # fmt: skip
+                       precision=precision, clip=clip, accumulate=accumulate, shard=shard, data_options=data_options,
+                       **arguments)  # fmt: skip
     return prepared.go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -295,18 +302,21 @@ def resume(
         UsageError: the run is finished and no larger budget is given.
         AmalganError: no whole checkpoint.
     """
+    distributed.start()
     run = Run(folder, data)
-    if run.finished and (steps is None or steps <= run.steps):
-        raise UsageError(
-            f"resuming {folder}", f"it has finished its {run.steps} steps", f"write --steps {2 * run.steps}"
-        )
-    if steps is not None:
-        if steps < run.steps:
+
+    def asked() -> str:
+        if run.finished and (steps is None or steps <= run.steps):
+            raise UsageError(
+                f"resuming {folder}", f"it has finished its {run.steps} steps", f"write --steps {2 * run.steps}"
+            )
+        if steps is not None and steps < run.steps:
             raise UsageError(
                 f"resuming {folder} to {steps} steps", f"its budget is {run.steps}", "write a larger --steps"
             )
-        run.record["steps"] = run.steps = steps
-        files.write_json(run.folder / "recipe.json", run.record)
+        return str(steps or run.steps)
+
+    run.record["steps"] = run.steps = int(distributed.kept(asked))  # asked once: who was restarted may find it done
     return Prepared(run.folder, run.record, run.data).go(checkpoint_seconds, tensorboard, watcher)
 
 
@@ -340,6 +350,8 @@ def treated(folder: str | Path, remedy: Remedy, out: str | Path | None = None, d
         threads=run.record["threads"],
         precision=run.record["precision"],
         clip=clip,
+        accumulate=run.record.get("accumulate", 1),
+        shard=run.record.get("shard", False),
         timed=False,
         **{**run.record["arguments"], **flags},
     )
@@ -382,7 +394,7 @@ class Prepared:
         return _plan(self.record, self.data)
 
     def go(self, checkpoint_seconds: float = 60.0, tensorboard: bool = False, watcher: Watcher | None = None) -> Run:
-        """Train to the end of the budget."""
+        """Train to the end of the budget, from the last checkpoint if there is one."""
         torch.set_num_threads(int(self.record["threads"]))
         trainer = _trainer(self.record, self.data, self.steps)
         first = distributed.is_first()
@@ -392,8 +404,9 @@ class Prepared:
             files.sweep(self.folder)
             files.write_json(self.folder / "recipe.json", self.record)
         if any((self.folder / "checkpoints").glob("step_*")):
-            groups, saved, _ = checkpoints.latest(self.folder / "checkpoints")
+            groups, saved, _ = checkpoints.latest(self.folder / "checkpoints", trainer.wants)
             trainer.load_state(groups, saved["step"])
+        _check_alike(self.folder, trainer.step_count)
         with _memory_explained(self.record), Keeper(self, trainer, tensorboard if first else False, first) as keeper:
             keeper.loop(checkpoint_seconds, watcher)
         return Run(self.folder, self.data)
@@ -411,6 +424,8 @@ def prepare(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
+    accumulate: int = 1,
+    shard: bool = False,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
     reading: Callable[[int, int], None] | None = None,
@@ -427,7 +442,11 @@ def prepare(
     _check_budget(steps, minutes)
     options = data_options or {}
     opened = data if isinstance(data, Data) else recipes.modality(recipe, data).open(data, **options, progress=reading)
-    folder = _folder(out, recipe, opened, seed)
+    folder = Path(distributed.kept(lambda: str(_folder(out, recipe, opened, seed))))
+    (begun_before,) = distributed.any_of(distributed.is_first() and (folder / "recipe.json").exists())
+    if begun_before:
+        begun = Run(folder, opened)  # by an earlier attempt of this job, which a failure ended
+        return Prepared(folder, begun.record, begun.data)
     spec = opened.spec
     record = {
         "format": FORMAT,
@@ -449,6 +468,8 @@ def prepare(
         "threads": _threads(threads, spec),
         "precision": precision,
         "clip": clip,
+        "accumulate": accumulate,
+        "shard": shard,
         "machine": machine(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -522,8 +543,9 @@ class Keeper:
                 shown = time.perf_counter()
             if step % picture == 0 or last:
                 self._picture(step)
-            stop = bool(distributed.agree(float(self.stop)))
-            if last or stop or time.perf_counter() - saved > checkpoint_seconds:
+            # agreed on, since to save is a work of all; no two clocks are alike
+            stop, due = distributed.any_of(self.stop, self.first and time.perf_counter() - saved > checkpoint_seconds)
+            if last or stop or due:
                 self._check()
                 self._save(step)
                 saved = time.perf_counter()
@@ -595,21 +617,21 @@ class Keeper:
             files.write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
     def _save(self, step: int) -> None:
-        if self.first:
-            checkpoints.write(self.folder / "checkpoints", self.trainer.state(), step)
+        state, shared = self.trainer.state(), bool(self.trainer.owners)
+        if self.first or shared:
+            checkpoints.write(self.folder / "checkpoints", state, step, shared=shared)
 
     @torch.no_grad()
     def _picture(self, step: int) -> None:
-        if not self.first:
-            return
         with self.trainer.averaged_model() as model:
-            self.modality.preview(model, self.folder / "samples" / f"step_{step:08d}")
+            if self.first:
+                self.modality.preview(model, self.folder / "samples" / f"step_{step:08d}")
 
     def _finish(self) -> None:
-        if not self.first:
-            return
         trainer = self.trainer
         with trainer.averaged_model() as model:
+            if not self.first:
+                return
             model.finish(self.data, trainer.seed)
             card = _card(self.record, self.folder)
             save_pretrained(model, self.folder / "model", card)
@@ -637,7 +659,20 @@ def _plan(record: dict[str, Any], data: Data) -> Plan:
 
 
 def _trainer(record: dict[str, Any], data: Data, steps: int) -> Trainer:
-    return Trainer(_plan(record, data), data.train, steps, record["seed"], record["device"], record["clip"])
+    device = distributed.device(record["device"])
+    return Trainer(_plan(record, data), data.train, steps, record["seed"], device, record["clip"],
+                   record.get("accumulate", 1), record.get("shard", False))  # fmt: skip
+
+
+def _check_alike(folder: Path, step: int) -> None:
+    """All processes go on from the same step, or they would wait for each other for ever."""
+    (apart,) = distributed.any_of(step != distributed.agree(step))
+    if apart:
+        raise AmalganError(
+            f"going on with {folder} in {distributed.world()} processes",
+            f"not all of them find the same checkpoint; process {distributed.rank()} that of step {step}",
+            "put the run where all machines see it, by --out",
+        )
 
 
 def _paces(record: dict[str, Any], data: Data) -> Iterator[Pace]:
@@ -708,7 +743,7 @@ def _threads(threads: int | None, spec: Spec) -> int:
     # Small layers lose more to waiting for each other than they win: on points and 8 px digits one thread is fastest.
     # A rule, not a timing: the number of threads changes rounding, and the same command should give the same numbers.
     small = math.prod(spec.shape) <= 512
-    return 1 if small else max(1, min(THREADS, cores // distributed.world()))
+    return 1 if small else max(1, min(THREADS, cores // distributed.beside()))
 
 
 def _precision(wanted: str, plan: Plan, device: str) -> str:
@@ -745,7 +780,7 @@ def _memory_explained(record: dict[str, Any]) -> Iterator[None]:
         raise AmalganError(
             f"training {record['recipe']} with batches of {batch}",
             "the memory does not suffice",
-            f"write --batch {max(2, batch // 2)}, or a smaller --width",
+            f"write --accumulate {2 * record.get('accumulate', 1)}, --batch {max(2, batch // 2)}, or a smaller --width",
         ) from error
 
 

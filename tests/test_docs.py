@@ -49,3 +49,35 @@ def test_commands_in_the_readme_parse() -> None:
         words = shlex.split(line, comments=True)
         arguments = cli.build().parse_args(words)
         assert callable(arguments.verb), line
+
+
+SCALE = (ROOT / "docs" / "scale.md").read_text()
+
+
+def test_commands_for_clusters_parse() -> None:
+    """Those of torchrun and Slurm, with a number in place of each variable."""
+    from amalgan import cli
+
+    pages = re.sub(r"\$\{?\w+\}?", "0", SCALE + (ROOT / "docs" / "tuning.md").read_text())
+    commands = re.findall(r'^    (?:torchrun .*-m )?amalgan (.*)$|^    .*what="(.*?)"', pages, re.MULTILINE)
+    assert len(commands) > 8
+    for plain, quoted in commands:
+        arguments = cli.build().parse_args(shlex.split(plain or quoted, comments=True))
+        assert callable(arguments.verb), plain or quoted
+
+
+def test_scripts_for_slurm_are_sound() -> None:
+    for script in re.findall(r"^    (#!/bin/bash\n(?:    .*\n)+)", SCALE, re.MULTILINE):
+        done = subprocess.run(["bash", "-n"], input=script.replace("\n    ", "\n"), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_commands_for_several_processes_run(tmp_path: Path) -> None:
+    block = re.search(r"^    torchrun(?:.*\n    )+.*", SCALE, re.MULTILINE)
+    assert block is not None
+    for line in block[0].splitlines():
+        words = shlex.split(line)
+        program = {"torchrun": "torch.distributed.run", "amalgan": "amalgan"}[words[0]]
+        run(["-m", program, *words[1:]], tmp_path)
+    assert (tmp_path / "runs" / "two" / "model" / "config.json").is_file()

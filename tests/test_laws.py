@@ -110,7 +110,7 @@ def gradients(of: Trainer, objective: Objective, player: str, step: int = 0, pro
     of._move = keep  # type: ignore[method-assign]
     for parameter in model.parameters():
         parameter.grad = None
-    of._turn(objective, Turn(model.draw(x, None, Noise(5, step)), player, step, progress))
+    of._turn(objective, [Turn(model.draw(x, None, Noise(5, step)), player, step, progress)])
     for name, parameters in of.networks.items():
         if name not in found:
             assert all(p.grad is None for p in parameters), f"{name} got a gradient although nothing moves it"
@@ -240,7 +240,7 @@ def test_a_watched_term_moves_nothing_even_when_it_is_not_a_number() -> None:
         made.plan, stages=[(0 * (o.KL(moves=("encoder",)) + Wild()) + o.Reconstruction(("decoder",)), 1)]
     )
     before = weights(made, "encoder")
-    made._turn(made.stage(0)[0], Turn(made._draw(0), "generator"))
+    made._turn(made.stage(0)[0], [Turn(made._draw(0), "generator")])
     assert same(before, weights(made, "encoder")) and not made.optimisers["encoder"].state
     assert all(torch.isfinite(weight).all() for weight in weights(made, "decoder"))
     assert made.optimisers["decoder"].state
@@ -264,9 +264,9 @@ def test_a_turn_of_two_rounds_is_two_turns_of_one() -> None:
             yield from itertools.islice(super().rounds(turn), 1)
 
     of_two, of_one = trainer("vae", POINTS), trainer("vae", POINTS)
-    of_two._turn(Twice(), Turn(of_two._draw(0), "generator"))
+    of_two._turn(Twice(), [Turn(of_two._draw(0), "generator")])
     for _ in range(2):
-        of_one._turn(Once(), Turn(of_one._draw(0), "generator"))
+        of_one._turn(Once(), [Turn(of_one._draw(0), "generator")])
     assert of_two.optimisers["encoder"].state_dict()["state"][0]["step"] == 2
     assert same(weights(of_two, "encoder"), weights(of_one, "encoder"))
 

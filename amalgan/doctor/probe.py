@@ -145,7 +145,7 @@ class Probe:
         trainer = self.trainer
         objective, progress = trainer.stage(min(trainer.step_count, trainer.steps - 1))
         x, c = self.train
-        batch = trainer.plan.batch
+        batch = trainer.plan.batch // trainer.parts  # what fits: the trainer holds no more at a time
         draw = self._draw(x[:batch], None if c is None else c[:batch], 2)
         norms: dict[str, float] = {}
         directions: dict[str, dict[str, Tensor]] = {}

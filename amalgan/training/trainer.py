@@ -10,7 +10,7 @@ Everything random is a function of (seed, step), so that a run is its weights, i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,9 +127,13 @@ class Trainer:
         seed: of everything random.
         device: where the model and the batches live.
         clip: largest norm of a network's gradient; None takes the plan's.
+        parts: of the batch, one of which is held at a time: their gradients add up to that of the whole. A part is
+            like a process of its own, noise included; each player plays it anew.
+        shard: each process keeps moments and averages of its share of the weights alone.
 
     Raises:
-        UsageError: a batch that does not divide over the processes.
+        UsageError: a batch that does not divide over processes and parts; in training, parts where a term decides by
+            the whole batch, or where a turn has several gradient steps.
     """
 
     def __init__(
@@ -140,28 +144,50 @@ class Trainer:
         seed: int = 0,
         device: torch.device | str = "cpu",
         clip: float | None = None,
+        parts: int = 1,
+        shard: bool = False,
     ) -> None:
         self.plan, self.split, self.steps, self.seed = plan, split, steps, seed
         self.clip = plan.clip if clip is None else clip
-        self.rank, self.world = distributed.rank(), distributed.world()
-        if plan.batch % self.world:
+        self.rank, self.world, self.parts = distributed.rank(), distributed.world(), parts
+        if parts < 1:
+            raise UsageError(f"--accumulate {parts}", "no number of parts", "write --accumulate 1 or more")
+        if plan.batch % (self.world * parts):
+            cut = f" in {parts} parts" if parts > 1 else ""
             raise UsageError(
-                f"a batch of {plan.batch} over {self.world} processes",
+                f"a batch of {plan.batch}{cut} over {self.world} process{'es'[: 2 * (self.world > 1)]}",
                 "the batch does not divide",
-                f"write --batch {max(1, plan.batch // self.world) * self.world}",
+                f"write --batch {max(1, plan.batch // (self.world * parts)) * self.world * parts}",
             )
         self.device = torch.device(device)
         self.model = plan.model.to(self.device).to(memory_format=torch.channels_last)
         self.networks: dict[str, list[torch.nn.Parameter]] = self.model.networks
+        self.owners = distributed.owners(self.model.parameters()) if shard else {}
+        self.kept = {
+            name: [index for index, p in enumerate(parameters) if self._keeps(p)]
+            for name, parameters in self.networks.items()
+        }
         self.optimisers = {
-            name: torch.optim.Adam(parameters, lr=1.0, betas=plan.betas[name], fused=True)
+            # in a group, since a process may keep nothing of a small network
+            name: torch.optim.Adam(
+                [{"params": [parameters[index] for index in self.kept[name]]}],
+                lr=1.0,
+                betas=plan.betas[name],
+                fused=True,
+            )
             for name, parameters in self.networks.items()
         }
         self.step_count = 0
         self.signals = Signals()
         self.order = Order(len(split), plan.batch, seed)
         self._own = self._averaged()  # aliases of the weights, which are only ever changed in place
-        self.average = {name: value.clone() for name, value in self._own.items()} if plan.ema else {}
+        self._parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        kept = {name for name in self._own if name not in self._parameters or self._keeps(self._parameters[name])}
+        self.average = {name: value.clone() for name, value in self._own.items() if name in kept} if plan.ema else {}
+
+    def _keeps(self, parameter: torch.nn.Parameter) -> bool:
+        """Whether this process has that weight's moments and average."""
+        return self.owners.get(parameter, self.rank) == self.rank
 
     # One step
 
@@ -180,11 +206,11 @@ class Trainer:
         self._set_learning_rates()
         draws = max(self.plan.turns.get(player, 1) for player in PLAYERS)
         for number in range(draws):
-            draw = self._draw(step * draws + number)
+            plays = self._plays(step * draws + number)
             for player in PLAYERS:
                 # of k turns the last falls on the last draw, which all players share
                 if number >= draws - self.plan.turns.get(player, 1):
-                    self._turn(objective, Turn(draw, player, step, progress, distributed.mean))
+                    self._turn(objective, (Turn(draw, player, step, progress, self._mean) for draw in plays()))
         self._update_average()
         self.step_count += 1
 
@@ -198,45 +224,77 @@ class Trainer:
             start = end
         raise AssertionError("a plan has at least one stage")
 
-    def _draw(self, number: int) -> Any:
-        x, c = self.split.batch(self._index(number), self.device)
+    def _plays(self, number: int) -> Callable[[], Iterable[Any]]:
+        """The plays of a draw: one that the players share, or parts, played anew for each, so that one is held at a time."""
+        if self.parts > 1:
+            return lambda: (self._draw(number, part) for part in range(self.parts))
+        whole = [self._draw(number)]
+        return lambda: whole
+
+    def _draw(self, number: int, part: int = 0) -> Any:
+        x, c = self.split.batch(self._index(number, part), self.device)
         if hasattr(self.split, "prefetch"):  # a streamed split decodes the next batch while this one is learned from
-            self.split.prefetch(self._index(number + 1))
+            self.split.prefetch(self._index(number + (part + 1) // self.parts, (part + 1) % self.parts))
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.model.draw(x, c, Noise(self.seed, number, self.rank, self.world, self.device))
+        place, places = self.rank * self.parts + part, self.world * self.parts
+        return self.model.draw(x, c, Noise(self.seed, number, place, places, self.device))
 
-    def _index(self, number: int) -> Tensor:
-        """This process's share of the examples of a draw."""
+    def _index(self, number: int, part: int = 0) -> Tensor:
+        """The examples of a draw that are this process's, a part of them."""
         index = self.order(number)
-        share = len(index) // self.world
-        return index[self.rank * share :][:share]
+        share = len(index) // (self.world * self.parts)
+        return index[(self.rank * self.parts + part) * share :][:share]
 
-    def _turn(self, objective: Objective, turn: Turn) -> None:
-        bf16, rounds = self.plan.precision == "bf16", objective.rounds(turn)
+    def _mean(self, value: Tensor) -> Tensor:
+        """What a term decides by: the mean over processes."""
+        if self.parts > 1:
+            raise UsageError(
+                f"--accumulate {self.parts} with {self.stage(self.step_count)[0]!r}",
+                "a term that decides by the whole batch, of which only a part is there at a time",
+                "leave out that term, or --accumulate; several processes may share the batch",
+            )
+        return distributed.mean(value)
+
+    def _turn(self, objective: Objective, turns: Iterable[Turn]) -> None:
+        """A player's turn: a gradient step on all the parts of a draw, and on a draw that is whole perhaps more steps."""
+        moved: dict[str, None] = {}
+        for turn in turns:
+            rounds = objective.rounds(turn)
+            moved |= self._pull(rounds, turn.step) or {}
         while True:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                losses = next(rounds, None)
-            if losses is None:
+            for name in moved:
+                self._move(name)
+            more = self._pull(rounds, turn.step)
+            if more is None:
                 return
-            self._round(losses, turn.step)
+            if more and self.parts > 1:
+                raise UsageError(
+                    f"--accumulate {self.parts} with {objective!r}",
+                    "a turn of several gradient steps",
+                    "leave --accumulate out; several processes may share the batch",
+                )
+            moved = more
 
-    def _round(self, losses: list[Loss], step: int) -> None:
-        """One gradient step of every network that the losses move."""
+    def _pull(self, rounds: Iterator[list[Loss]], step: int) -> dict[str, None] | None:
+        """The next round's gradients, added to what is there, and the networks they move; None where no round is left."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+            losses = next(rounds, None)
+        if losses is None:
+            return None
         for loss in losses:
             self._check_route(loss)
             self.signals.add(loss, step)
         routes: dict[tuple[str, ...], Tensor] = {}
         for loss in losses:
             if loss.weight != 0:
-                demand = loss.weight * loss.value
+                demand = loss.weight / self.parts * loss.value
                 routes[loss.moves] = routes[loss.moves] + demand if loss.moves in routes else demand
         for left, (moves, demand) in zip(range(len(routes) - 1, -1, -1), routes.items()):
             parameters = [p for name in moves for p in self.networks[name]]
             # gradients for exactly the networks that the terms move: nothing leaks, nothing is thrown away
             torch.autograd.backward(demand, inputs=parameters, retain_graph=left > 0)
-        for name in dict.fromkeys(name for moves in routes for name in moves):
-            self._move(name)
+        return dict.fromkeys(name for moves in routes for name in moves)
 
     def _check_route(self, loss: Loss) -> None:
         if not set(loss.moves) <= self.networks.keys():
@@ -247,12 +305,20 @@ class Trainer:
             )
 
     def _move(self, name: str) -> None:
+        """A step of a network along its gradient, the mean over processes."""
         parameters = self.networks[name]
-        distributed.average_gradients(parameters)
+        distributed.average_gradients(parameters, self.owners)
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+            self._clip([p for p in parameters if p.grad is not None], self.clip)
         self.optimisers[name].step()
         self.optimisers[name].zero_grad(set_to_none=True)
+        distributed.spread((p.detach(), self.owners[p]) for p in parameters if p in self.owners)
+
+    def _clip(self, parameters: list[torch.nn.Parameter], most: float) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).to(self.device)
+        if self.owners:
+            norm = distributed.everyones(norm).norm()
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
     def _set_learning_rates(self) -> None:
         for name, optimiser in self.optimisers.items():
@@ -271,15 +337,18 @@ class Trainer:
             return
         decay = min(self.plan.ema, (1 + self.step_count) / (10 + self.step_count))  # young averages forget faster
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in floats], [self._own[n] for n in floats], 1 - decay)
+        if floats:
+            torch._foreach_lerp_([self.average[n] for n in floats], [self._own[n] for n in floats], 1 - decay)
         for name in self.average.keys() - set(floats):
             self.average[name].copy_(self._own[name])
 
     @contextlib.contextmanager
     def averaged_model(self) -> Iterator[Any]:
-        """The model, carrying its averaged weights while the context lasts, in evaluation mode."""
-        own = {name: self._own[name].clone() for name in self.average}
+        """The model, carrying its averaged weights while the context lasts, in evaluation mode; for all processes together."""
+        own = {name: value.clone() for name, value in self._own.items()} if self.plan.ema else {}
         self.model.load_state_dict(self.average, strict=False)
+        owned = ((self._own[name], self.owners.get(p)) for name, p in self._parameters.items() if name in own)
+        distributed.spread((value, owner) for value, owner in owned if owner is not None)
         training = self.model.training
         self.model.eval()  # with batch norm a sample would otherwise depend on those beside it
         try:
@@ -304,8 +373,8 @@ class Trainer:
         """
         weights = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
         found = self.signals.bad()
-        trouble = torch.tensor(float(found is not None or bool(weights)), device=self.device)
-        if not distributed.mean(trouble):  # one process's trouble stops all, or the others would wait for it
+        (trouble,) = distributed.any_of(found is not None or bool(weights))
+        if not trouble:  # one process's trouble stops all, or the others would wait for it
             return
         networks = ", ".join(dict.fromkeys(name.split(".")[0] for name in weights))
         also = f", and weights of {networks} are not" if weights else ""
@@ -326,32 +395,48 @@ class Trainer:
     def _broken(self, step: int) -> tuple[int, ...]:
         """The examples of a step that hold values that are no finite numbers."""
         draws = max(self.plan.turns.get(player, 1) for player in PLAYERS)
-        index = torch.cat([self._index(number) for number in range(step * draws, (step + 1) * draws)])
+        numbers, parts = range(step * draws, (step + 1) * draws), range(self.parts)
+        index = torch.cat([self._index(number, part) for number in numbers for part in parts])
         x, _ = self.split.batch(index, "cpu")
         return tuple(index[~torch.isfinite(x).flatten(1).all(1)].unique().tolist())
 
     # Saving
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All that a later process needs, as named tensors in named groups; with `step_count`, the whole state."""
+        """All that later processes need, as named tensors in named groups; with `step_count`, the whole state.
+
+        All processes ask together, and what each has logged for itself is averaged: they go on from one state. Where
+        weights are shared out, all but the first say only what they alone keep.
+        """
         groups = {"model": dict(self.model.state_dict()), "average": dict(self.average)}
         for name, optimiser in self.optimisers.items():
             groups[f"optimiser.{name}"] = {
-                f"{index}.{key}": value
+                f"{self.kept[name][index]}.{key}": value
                 for index, state in optimiser.state_dict()["state"].items()
                 for key, value in state.items()
             }
         groups["signals"] = {
             # weights are numbers of 64 bits, and must come back as they were
             f"{kind}.{name}": torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-            for kind in ("sums", "counts", "weights", "first_bad")
+            for kind in ("counts", "weights", "first_bad")
             for name, value in getattr(self.signals, kind).items()
-        }
+        } | {f"sums.{name}": distributed.mean(value) for name, value in self.signals.sums.items()}
+        if self.owners and self.rank:
+            del groups["model"], groups["signals"]
+            groups["average"] = {name: value for name, value in self.average.items() if name in self._parameters}
         return groups
+
+    def wants(self, group: str, name: str) -> bool:
+        """Whether this process needs that tensor of a state."""
+        kind, _, network = group.partition(".")
+        if kind == "optimiser":
+            return int(name.partition(".")[0]) in self.kept.get(network, ())
+        return kind != "average" or name in self.average
 
     def load_state(self, groups: dict[str, dict[str, Tensor]], step_count: int) -> None:
         """Go on exactly where `state()` was taken."""
         self.model.load_state_dict(groups["model"])
+        groups = {of: {k: v for k, v in group.items() if self.wants(of, k)} for of, group in groups.items()}
         for name, value in groups.get("average", {}).items():
             self.average[name].copy_(value)
         for name, optimiser in self.optimisers.items():
@@ -361,7 +446,7 @@ class Trainer:
                 weight = self.networks[name][int(index)]
                 # the fused step walks memory, so moments must lie in memory as their weights do
                 like = torch.empty_like(weight, dtype=value.dtype) if value.shape == weight.shape else value.clone()
-                states.setdefault(int(index), {})[slot] = like.copy_(value)
+                states.setdefault(self.kept[name].index(int(index)), {})[slot] = like.copy_(value)
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
         self.signals = Signals()
         for key, value in groups.get("signals", {}).items():

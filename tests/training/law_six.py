@@ -1,8 +1,8 @@
 """One process of law 6: trains recipes on its share of the batch; the first process saves what came out.
 
-    torchrun --standalone --nproc-per-node=2 law_six.py FOLDER
+    torchrun --standalone --nproc-per-node=2 law_six.py FOLDER NAME...
 
-Every process starts from other weights, so that the first one's must reach them all.
+A name with "+shard" behind trains with moments and averages shared out. Every process starts from other weights, so that the first one's must reach them all.
 """
 
 from __future__ import annotations
@@ -91,27 +91,30 @@ def split(name: str) -> Split:
     return Split(torch.randint(0, 256, shape, generator=source, dtype=torch.uint8), None)
 
 
-def train(name: str) -> dict[str, torch.Tensor]:
-    trainer = Trainer(plan(name), split(name), STEPS, seed=4)
+def train(name: str, **options: Any) -> dict[str, torch.Tensor]:
+    trainer = Trainer(plan(name), split(name), STEPS, seed=4, **options)
     for _ in trainer.run():
         pass
     trainer.check()
     means = {f"mean.{name}": torch.tensor(value) for name, value in trainer.signals.read().items()}
-    average = {f"average.{name}": value for name, value in trainer.average.items()}
-    made = {**trainer.model.state_dict(), **average, **means}
-    floats = {name: value for name, value in made.items() if value.is_floating_point()}
-    return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in floats.items()}
+    own = trainer.model.state_dict()
+    made = {name: value.detach().clone() for name, value in own.items()} | means
+    with trainer.averaged_model():
+        made |= {f"average.{name}": own[name] for name in trainer._own if trainer.plan.ema}
+        floats = {name: value for name, value in made.items() if value.is_floating_point()}
+        return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in floats.items()}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     distributed.start()
     try:
-        for name in RUNS:
-            made = train(name)
+        for asked in sys.argv[2:]:
+            name, _, shared = asked.partition("+")
+            made = train(name, shard=bool(shared))
             for key, value in made.items():
                 assert torch.allclose(distributed.mean(value), value, rtol=1e-6), f"{key} differs between processes"
             if distributed.is_first():
-                save_file(made, Path(sys.argv[1]) / f"{name}.safetensors")
+                save_file(made, Path(sys.argv[1]) / f"{asked}.safetensors")
     finally:
         distributed.stop()
