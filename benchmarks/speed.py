@@ -711,9 +711,7 @@ def measure(dry: bool = False, cases: tuple[str, ...] = CASES) -> Iterator[Row]:
         else:
             duel = overhead(3 if dry else 16, 1 if dry else 8)
             note = "recipes.vae at 3x32x32, batch 64, against the same arithmetic written out; 1 = no cost"
-        gap = curves(
-            name, duel, math.inf if name == "vaegan" else 1.0 if dry else 0.1 if name.startswith("dcgan") else 0.02
-        )
+        gap = curves(name, duel, max(TOLERANCE.get(name, 0.02), float(dry)))
         note += "" if name == "vaegan" else f"; loss curves agree to {gap:.1%}"
         table = "overhead" if name == "conv-32" else "training"
         yield row(name, duel, note, time.process_time() - before, table)
