@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amalgan import cli, recipes, runs
+from amalgan import cli, recipes, runs, signatures
 
 SMALL = ["--width=4", "--batch=8"]
 
@@ -41,6 +41,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def amalgan(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "amalgan", *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_a_recipe_is_told_in_one_line(recipe: str) -> None:
+    line = signatures.summary(recipes.RECIPES[recipe]).splitlines()[0]
+    assert line.endswith((".", "?")) and line.count("(") == line.count(")")
 
 
 def test_help_needs_no_torch_and_is_quick() -> None:

@@ -38,8 +38,9 @@ def aae(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """Adversarial autoencoder: a game between codes and N(0, I) in the place of the KL (Makhzani et al. 2016; with a code
-    that is a point, the WAE-GAN of Tolstikhin et al. 2018).
+    """Adversarial autoencoder: a game between codes and N(0, I) in the place of the KL (Makhzani et al. 2016).
+
+    With a code that is a point it is the WAE-GAN of Tolstikhin et al. 2018.
 
     Arguments:
         latent: dimensions of the code, >= 1.
@@ -81,8 +82,9 @@ def bigan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """Bidirectional GAN: is it a real image with its code, or a code with its image? (Donahue et al. 2017; ALI, Dumoulin et al.
-    2017). The encoder inverts the generator, though nothing is reconstructed in training.
+    """Bidirectional GAN: is it a real image with its code, or a code with its image (Donahue et al. 2017)?
+
+    Also called ALI (Dumoulin et al. 2017). The encoder inverts the generator, though nothing is reconstructed in training.
 
     Arguments:
         latent: dimensions of the code, >= 1.
@@ -175,10 +177,10 @@ def cvaegan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches the discriminator's features (after Bao et
-    al. 2017).
+    """CVAE-GAN: a VAE with labels, whose decoder is judged, classified, and matches features (after Bao et al. 2017).
 
-    Their classifier is a network of its own, taught by data alone; here it shares the discriminator's and learns from fakes, too.
+    Features are the discriminator's. Their classifier is a network of its own, taught by data alone; here it shares the
+    discriminator's and learns from fakes, too.
     They match means of features in the place of game and classification, those of the classifier by class, and those of each
     reconstruction to its image; here means are of the batch, beside the other two.
 

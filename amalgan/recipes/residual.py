@@ -47,10 +47,10 @@ def sagan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """Self-attention GAN (Zhang et al. 2019): residual networks in which every pixel of a map can look at all others, the hinge
-    game, spectral normalisation in both networks, and a discriminator whose steps are four times as long.
+    """Self-attention GAN (Zhang et al. 2019): residual networks in which every pixel of a map can look at all others.
 
-    Images of 16 to 128 px.
+    The hinge game, spectral normalisation in both networks, and a discriminator whose steps are four times as long. Images of
+    16 to 128 px.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
@@ -101,10 +101,9 @@ def r3gan(
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
-    """A plain modern GAN after R3GAN (Huang et al. 2024): residual networks in which nothing is normalised, the relativistic
-    game, and penalties on the discriminator's slope at data and samples.
+    """A plain modern GAN after R3GAN (Huang et al. 2024): residual networks in which nothing is normalised.
 
-    Images of 16 to 128 px.
+    They play the relativistic game, with penalties on the discriminator's slope at data and samples. Images of 16 to 128 px.
 
     Arguments:
         latent: dimensions of the noise, >= 1.
