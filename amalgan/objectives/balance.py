@@ -48,7 +48,7 @@ class Balanced(Objective):
         name: of the buffer; two such terms in one plan that differ need two names.
 
     Raises:
-        UsageError: a number outside its range, or a term that never pulls at `at`.
+        UsageError: a number outside its range, two different terms of one name, or one that never pulls at `at`.
     """
 
     def __init__(
@@ -75,6 +75,11 @@ class Balanced(Objective):
     def remember(self, model: nn.Module) -> None:
         """The buffer: the sum of what was measured, the latest counting most, and the sum of what they count."""
         super().remember(model)
+        known: dict[str, Balanced] = model.__dict__.setdefault("balances", {})
+        other = known.setdefault(self.name, self)
+        if other is not self and repr(other) != repr(self):
+            found = f"{other} and {self}, both called {self.name!r}"
+            raise UsageError("terms that are balanced", found, 'give one of them a name of its own: name="second"')
         if not hasattr(model, self.name):
             model.register_buffer(self.name, torch.zeros(2, device=next(model.parameters()).device))
 

@@ -237,7 +237,7 @@ def vaegan(
         beta: weight of the KL, >= 0.
         warm_up: share of the steps over which beta rises from 0, in [0, 1]; 0 for none.
         delta: nats below which the code's KL cannot fall, >= 0 (a delta-VAE's posterior); 0 for none.
-        lam: weight of the game in the joint and two-stage sums, per value of x (98 in all for 28 x 28 grey pixels), so
+        lam: joint and two-stage forms: weight of the game, per value of x (98 in all for 28 x 28 grey pixels), so
             that it means the same at any size: the ELBO is a sum over values, in nats; >= 0, and 0 only watches.
         balance: joint and two-stage forms: in place of lam, the game's gradient by the decoder as a share of the
             reconstruction's, >= 0; 0 leaves lam.
@@ -279,7 +279,7 @@ def vaegan(
 
     _only(("learned",), form, gamma=gamma, gate=gate)
     _only(("two-stage",), form, share=share)
-    _only(("joint", "two-stage"), form, balance=balance, ramp=ramp)
+    _only(("joint", "two-stage"), form, lam=lam, balance=balance, ramp=ramp)
     if gate and game == "relativistic":
         raise UsageError("gate with game=relativistic", "its verdicts drift together", "add --game non-saturating")
     told = told_of(spec, condition, decoder_condition, hidden, discriminator_condition)

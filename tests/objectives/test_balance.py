@@ -71,14 +71,17 @@ def test_only_parameters_that_both_reach_are_compared() -> None:
 
 def test_the_logarithm_is_averaged_the_latest_counting_most_and_only_now_and_then() -> None:
     model, by = Two(), Pull(1.0)
-    terms = [o.Balanced(Pull(a), 1.0, by, every=4, smooth=0.9) for a in (1 / 8, 1 / 2, 1e-9)]
-    assert weight(terms[0], turn(model, 3)) == pytest.approx(8.0, rel=1e-5)  # nothing measured yet: at any step
-    assert weight(terms[1], turn(model, 5)) == pytest.approx(8.0, rel=1e-5)  # between measurements
+    pull = Pull(1 / 8)
+    term = o.Balanced(pull, 1.0, by, every=4, smooth=0.9)
+    assert weight(term, turn(model, 3)) == pytest.approx(8.0, rel=1e-5)  # nothing measured yet: at any step
+    pull.a = 1 / 2
+    assert weight(term, turn(model, 5)) == pytest.approx(8.0, rel=1e-5)  # between measurements
     expected = (0.09 * math.log(8) + 0.1 * math.log(2)) / 0.19
-    assert weight(terms[1], turn(model, 8)) == pytest.approx(math.exp(expected), rel=1e-5)
+    assert weight(term, turn(model, 8)) == pytest.approx(math.exp(expected), rel=1e-5)
     # a pull that vanishes counts as the cap, and moves the logarithm by its share alone
+    pull.a = 1e-9
     expected = (0.081 * math.log(8) + 0.09 * math.log(2) + 0.1 * math.log(1e6)) / 0.271
-    assert weight(terms[2], turn(model, 12)) == pytest.approx(math.exp(expected), rel=1e-4)
+    assert weight(term, turn(model, 12)) == pytest.approx(math.exp(expected), rel=1e-4)
 
 
 def test_the_cap() -> None:
@@ -134,6 +137,19 @@ def test_what_is_only_watched_is_not_measured() -> None:
 def test_numbers_outside_their_ranges_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         o.Balanced(o.gan(), **wrong)
+
+
+def test_two_that_differ_need_two_names() -> None:
+    """They would count each other's measurements; the same one twice, in two stages, goes on where it was."""
+    spec = Spec("images", (1, 8, 8))
+    model = recipes.plan("vaegan", spec, {"width": 4}).model
+    first, game = o.Balanced(o.gan("hinge"), 0.1), o.gan("hinge")
+    (o.vae() + first).remember(model)
+    (o.vae() + o.Balanced(o.gan("hinge"), 0.1)).remember(model)
+    with pytest.raises(UsageError, match="name"):
+        (o.vae() + o.Balanced(game, 0.3)).remember(model)
+    (o.vae() + o.Balanced(game, 0.3, name="second")).remember(model)
+    assert {"balance", "second"} <= model.state_dict().keys()
 
 
 def test_it_prints_as_it_is_written() -> None:
