@@ -18,7 +18,8 @@
 Ratios are of CPU time for the same steps. The two sides take turns in one process, a round each, so that whatever else
 the machine does falls on both; the figure is the median over rounds of the round's ratio, its interval the 95 %
 bootstrap interval of that median. Both sides start from the same weights; what is compared is the
-same network: equal parameter counts and, in fp32, equal outputs on the same input, and their loss curves must agree.
+same network: equal parameter counts and, in fp32, equal outputs on the same input, and their loss curves must agree. What a
+step's products and convolutions come to a second stands beside what one large product in bf16 reaches, matrix units included.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from amalgan import recipes
 from amalgan.data import Spec
@@ -72,6 +76,7 @@ class Duel:
     ours: list[float] = field(default_factory=list)
     their_curve: list[float] = field(default_factory=list)
     our_curve: list[float] = field(default_factory=list)
+    flops: float = 0.0  # of one of our steps: products and convolutions, forwards and backwards
 
     @property
     def ratios(self) -> list[float]:
@@ -237,6 +242,21 @@ def go(ours: Trainer, steps: int) -> dict[str, float]:
     return ours.signals.read()
 
 
+def flops(ours: Trainer) -> float:
+    """Of one step, of a copy that takes it."""
+    with FlopCounterMode(display=False) as counter:
+        go(deepcopy(ours), 1)
+    return float(counter.get_total_flops())
+
+
+@cache
+def ceiling() -> float:
+    """Floating point operations a CPU-second of one large product in bf16, which this machine's matrix units may serve."""
+    a, b = (torch.randn(2048, 2048).bfloat16() for _ in range(2))
+    rounds = [timed(lambda: float((a @ b)[0, 0]), 1)[0] for _ in range(8)]
+    return 2 * 2048.0**3 / min(rounds)
+
+
 # pythae
 
 
@@ -357,7 +377,7 @@ def against_pythae(name: str, images: Tensor, rounds: int) -> Duel:
         objective = objective + (1 - ADVERSARIAL) * by_features + ADVERSARIAL * game
     ours = trainer(model, objective, images, VAE_BATCH, 1e-3, (0.9, 0.999))
     steps = len(images) // VAE_BATCH
-    duel = Duel(steps)
+    duel = Duel(steps, flops=flops(ours))
     constant = 784 * LOG_2PI / 2  # of our likelihood, which pythae leaves out
 
     class Turns(theirs["TrainingCallback"]):  # type: ignore[misc, name-defined]
@@ -495,7 +515,7 @@ def against_plain(images: Tensor, rounds: int, steps: int, rival: Any = Textbook
 
     model = LatentModel(Spec("images", (1, 32, 32), ()), NOISE, Gaussian(), mine[0], discriminator=mine[1])
     ours = trainer(model, gan("non-saturating"), images, GAN_BATCH, 2e-4, (0.5, 0.999))
-    duel, judges = Duel(steps), Duel(steps)
+    duel, judges = Duel(steps, flops=flops(ours)), Duel(steps)
 
     def theirs() -> float:
         losses = [plain.step(ours.order(plain.done)) for _ in range(steps)]
@@ -550,7 +570,7 @@ def overhead(rounds: int, steps: int) -> Duel:
     torch.manual_seed(0)
     loop = written_out(recipes.plan("vae", spec, {}).model, images, plan.batch, 4e-4)
     ours = Trainer(plan, Split(images, None), steps=10**6)
-    duel = Duel(steps)
+    duel = Duel(steps, flops=flops(ours))
 
     def mine() -> float:
         terms = go(ours, steps)
@@ -617,6 +637,11 @@ def row(name: str, duel: Duel, note: str, cpu_seconds: float, table: str = "trai
     print(
         f"{name}: {middle:.2f} [{low:.2f}, {high:.2f}]; CPU-ms a step: theirs {theirs:.1f}, ours {ours:.1f}", flush=True
     )
+    reached = duel.flops / (ours / 1000) / ceiling()
+    print(
+        f"{name}: {duel.flops / 1e9:.2f} GFLOP a step, {reached:.1%} of what a large bf16 product reaches", flush=True
+    )
+    note += f"; {reached:.1%} of what a large bf16 product reaches here"
     return Row(
         table,
         name,
