@@ -32,7 +32,7 @@ from .known import Mixture, mixture
 from .labels import renamed
 from .show import show
 from .store import Store, loader
-from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told
+from .survey import Options, Progress, checked_size, image_files, image_loader, refuse, told, with_sidecars
 
 __all__ = ["Data", "Mixture", "Spec", "Split", "load_image_file", "open", "show"]
 
@@ -178,7 +178,8 @@ def from_path(path: Path, options: Options, cache: str | Path | Literal[False] |
 def streamed(path: Path, pixels: Path, held: dict[str, Tensor], digest: np.ndarray, channels: int) -> Streamed:
     """Images that were surveyed before: rows of the file of pixels, where there is one, else of the files at `path`."""
     shape, at, workers = tuple(held["shape"].tolist()), held["at"].numpy(), int(held["workers"])
-    opened = cached(lambda: image_loader(open_files(path), channels, shape[1]))  # millions of names: only if needed
+    # millions of names: only if needed
+    opened = cached(lambda: image_loader(with_sidecars(open_files(path))[0], channels, shape[1]))
     count = int(held["count"])
     store = Store.of(pixels, count, (channels, *shape[1:]))
     load: Load = lambda places: opened()(places)  # noqa: E731
@@ -209,7 +210,7 @@ def from_files(path: Path, options: Options, cache: str | Path | Literal[False] 
     else:
         decoded, at = image_files(path.name, files, replace(options, folder=folder or None))
     if folder and not (idx and isinstance(decoded.x, Streamed)):
-        failure = copies.save(folder, name, decoded, at, len(files.names))
+        failure = copies.save(folder, name, decoded, at)
         decoded.notes += [failure] * bool(failure)
     decoded.notes += [note] * bool(note)
     return decoded

@@ -77,11 +77,11 @@ def load(folder: Path, name: str) -> tuple[Decoded, dict[str, Tensor], str] | tu
         return None, None, f"a damaged copy of the decoded data was discarded ({type(error).__name__})"
 
 
-def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray, count: int) -> str:
+def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray) -> str:
     """Keep a copy; says why in words if that cannot be done, and "" otherwise.
 
     Arguments:
-        at: (N,) positions in the source, for data that is streamed; count: of positions there.
+        at: (N,) positions in the source, for data that is streamed.
     """
     tensors = {
         "digest": torch.from_numpy(decoded.digest.view(np.int64).copy()),
@@ -92,6 +92,7 @@ def save(folder: Path, name: str, decoded: Decoded, at: np.ndarray, count: int) 
     if isinstance(decoded.x, Tensor):
         tensors["x"] = decoded.x.contiguous()
     else:
+        count = 0 if decoded.x.store is None else decoded.x.store.count
         tensors |= {"workers": torch.tensor([decoded.x.workers]), "count": torch.tensor([count])}
     if decoded.c is not None:
         tensors["c"] = torch.from_numpy(decoded.c)

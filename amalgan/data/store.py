@@ -25,11 +25,12 @@ class Store:
 
     Arguments:
         path: of the file; `at` its descriptor.
+        count: of rows.
         shape: (C, H, W) of a row.
     """
 
-    def __init__(self, path: Path, at: int, shape: tuple[int, ...]) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, at: int, count: int, shape: tuple[int, ...]) -> None:
+        self.path, self.count, self.shape = path, count, shape
         self._at, self._bytes = at, int(np.prod(shape))
 
     @classmethod
@@ -42,14 +43,14 @@ class Store:
             at, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         except OSError:
             return None
-        return cls(Path(name), at, shape)
+        return cls(Path(name), at, count, shape)
 
     @classmethod
     def of(cls, path: Path, count: int, shape: tuple[int, ...]) -> Store | None:
         """The one at `path`, or None if there is none of so many rows."""
         with contextlib.suppress(OSError):
             if path.stat().st_size == count * int(np.prod(shape)):
-                return cls(path, os.open(path, os.O_RDONLY), shape)
+                return cls(path, os.open(path, os.O_RDONLY), count, shape)
         return None
 
     def write(self, first: int, rows: np.ndarray) -> None:

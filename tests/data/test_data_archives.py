@@ -145,8 +145,9 @@ def shard(path: Path, members: dict[str, bytes]) -> None:
             archive.addfile(info, io.BytesIO(content))
 
 
+@pytest.mark.parametrize("again", ["first", "again", "without pixels"])
 @pytest.mark.parametrize("memory", [None, 1000])
-def test_shards_are_one_set_with_their_labels(tmp_path, memory):
+def test_shards_are_one_set_with_their_labels(tmp_path, own_cache, memory, again):
     """As WebDataset packs them: an image, its class, and what nobody reads, by one name."""
     grey = [png(8, 10 * i) for i in range(20)]
     for k in range(2):
@@ -156,7 +157,12 @@ def test_shards_are_one_set_with_their_labels(tmp_path, memory):
             members |= {f"{i:03d}.json": b"{}"}
         shard(tmp_path / f"shard-{k}.tar", members)
     d = data.open(tmp_path, in_memory_bytes=memory)
+    if again != "first":
+        for pixels in own_cache.glob("*.pixels") if again == "without pixels" else ():
+            pixels.unlink()
+        d = data.open(tmp_path, in_memory_bytes=memory)
     assert d.spec.classes == ("even", "odd") and not d.skipped
+    assert memory is None or (d.train.x.store is None) == (again == "without pixels")
     for part in (d.train, d.validation, d.test):
         x, c = part.batch(torch.arange(len(part)))
         value = (255 * x[:, 0, 0, 0]).round().long() // 10
