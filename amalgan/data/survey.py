@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ Progress = Callable[[int, int], None]
 PARALLEL = 128 * 128  # pixels; smaller images are faster in one thread (60,000 of 32 x 32: 4 s, in two 12 s)
 BLOCK = 32  # images a task; small enough for a lively progress bar over photographs
 PROBED = 1000  # headers read to choose a size
-SIDECARS = ("cls", "json", "txt")  # beside an image of their name: its class, and what is not read
+SIDECARS = (".cls", ".json", ".txt")  # beside an image of their name: its class, and what is not read
 THREADS = min(8, os.cpu_count() or 1)
 SPLITS = {
     "train": TRAIN,
@@ -240,26 +239,23 @@ def with_sidecars(files: Files) -> tuple[Files, Callable[[int], str | None] | No
 
     The second image of a name, from another shard, goes with the second .cls of it.
     """
-    images, classes = array("q"), dict[str, int]()
-    keys, times = list[str](), Counter[str]()
-    for i, name in enumerate(files.names):
-        stem, _, suffix = name.rpartition(".")
-        if suffix.lower() not in SIDECARS:
-            images.append(i)
-            continue
-        if suffix.lower() == "cls":
-            times[stem] += 1
-            classes[f"{stem}\n{times[stem]}"] = i
-    if len(images) == len(files.names) or not images:
+    beside = [i for i, name in enumerate(files.names) if name.lower().endswith(SIDECARS)]
+    if not beside:
         return files, None
-    times.clear()
-    for i in images if classes else ():
-        stem = files.names[i].rpartition(".")[0]
-        times[stem] += 1
-        keys.append(f"{stem}\n{times[stem]}")
+    others = set(beside)
+    images = [i for i in range(len(files.names)) if i not in others]
+    stems = {files.names[i].rpartition(".")[0] for i in images}
+    beside = [i for i in beside if files.names[i].rpartition(".")[0] in stems]
+    if not beside:
+        return files, None
+    others = set(beside)
+    images = [i for i in range(len(files.names)) if i not in others]
+    saying = [i for i in beside if files.names[i].lower().endswith(SIDECARS[0])]
+    class_of = dict(zip(_numbered(files, saying), saying))
+    keys = _numbered(files, images) if saying else []
 
     def said(i: int) -> str | None:
-        at = classes.get(keys[i])
+        at = class_of.get(keys[i])
         if at is None:
             return None
         try:
@@ -267,7 +263,18 @@ def with_sidecars(files: Files) -> tuple[Files, Callable[[int], str | None] | No
         except (Unreadable, UnicodeDecodeError):
             return None
 
-    return some(files, images), said if classes else None
+    return some(files, images), said if saying else None
+
+
+def _numbered(files: Files, at: Sequence[int]) -> list[str]:
+    """Names without suffix, each with how many of that name came before."""
+    times = Counter[str]()
+    found = []
+    for i in at:
+        stem = files.names[i].rpartition(".")[0]
+        found.append(f"{stem}\n{times[stem]}")
+        times[stem] += 1
+    return found
 
 
 def tree(names: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
