@@ -273,6 +273,7 @@ def test_reconstruct_and_interpolate(
     assert "encoder" in capsys.readouterr().err and not (tmp_path / "no.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_floors_and_ceilings(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["evaluate", str(trained["vaegan"]), "-n", "100", "--json"]) == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]

@@ -233,6 +233,7 @@ def digits() -> data.Data:
     return data.open("digits")
 
 
+@pytest.mark.slow
 def test_label_scores_of_real_shuffled_and_repeated_images(digits: data.Data) -> None:
     eyes = features.classifier(digits, steps=300)
     x, c = digits.test.batch(torch.arange(len(digits.test)))

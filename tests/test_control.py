@@ -57,6 +57,7 @@ def test_it_has_learned_what_was_demonstrated(run: Path, capsys: pytest.CaptureF
     assert found["action_nll"]["value"] < found["action_nll"]["ceiling"] == pytest.approx(2 * np.log(2))
 
 
+@pytest.mark.slow
 def test_demonstrations_without_rewards_are_judged_by_the_worlds_own_count(run: Path, tmp_path: Path) -> None:
     held = data.arrays_of(data.shown(12))
     np.savez(tmp_path / "unpaid.npz", obs=held["obs"], acts=held["acts"], indices=held["indices"])

@@ -285,6 +285,7 @@ def test_a_run_is_diagnosed_while_and_after_it_trains(tmp_path: Path, points: Da
     assert 0 <= told.value <= 0.7 or told.low < 0
 
 
+@pytest.mark.slow
 def test_a_resumed_log_holds_the_same_signals(tmp_path: Path, points: Data) -> None:
     whole = runs.train("vae", points, steps=400, out=tmp_path / "whole", width=8)
 

@@ -41,6 +41,7 @@ VARIANTS = {
     "rgan": ("rgan", {"critic_steps": 2}),
     "timegan": ("timegan", {"embedding": 0.2, "supervision": 0.2}),
 }
+QUICK = ("vae", "gan", "learned", "two-stage", "mle", "graphgan")  # of the others the law is in the slow suite
 SOURCES = {"sagan": "halves", "text": "oracle:V=20,T=5", "series": "sines:T=6,D=2,K=2,N=60"}
 
 
@@ -70,7 +71,7 @@ def test_a_dear_last_stage_takes_most_of_the_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name == "sagan")) for name in VARIANTS]
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in VARIANTS]
 )
 @pytest.mark.parametrize("stop", [7, 17])
 def test_law_5_stopping_and_going_on_equals_not_stopping_bit_for_bit(tmp_path: Path, variant: str, stop: int) -> None:

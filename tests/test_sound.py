@@ -88,6 +88,7 @@ def test_clips_there_and_back_and_between(run: Path, tmp_path: Path, capsys: pyt
     said(["embed", str(run), "--out", str(tmp_path / "codes.npz")], capsys)
 
 
+@pytest.mark.slow
 def test_it_is_judged_by_what_is_heard(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {r["metric"]: r for r in json.loads(said(["evaluate", str(run), "--json"], capsys))["rows"]}
     assert rows.keys() == modalities.of("sound").metrics.keys()
@@ -97,6 +98,7 @@ def test_it_is_judged_by_what_is_heard(run: Path, folder: Path, capsys: pytest.C
     assert rows["kept_voice"]["features"] != rows["changed_label"]["features"]  # who and what are asked of two networks
 
 
+@pytest.mark.slow
 def test_the_page_plays_what_was_made(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(["report", str(run)], capsys)
     page = (run / "report.html").read_text()
@@ -199,6 +201,7 @@ def test_waves_and_spectrograms_are_judged_alike(
     assert of_waves["round_trip_accuracy"]["value"] == of_waves["round_trip_accuracy"]["floor"]
 
 
+@pytest.mark.slow
 def test_the_page_plays_the_waves_themselves(wavegan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(["report", str(wavegan)], capsys)
     page = (wavegan / "report.html").read_text()

@@ -270,7 +270,13 @@ EQUAL: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("page, shape, small", sorted(EQUAL, key=str))
+DEAR = ("sagan", "r3gan", "wavegan", "specgan", "gail", "timegan")  # in the slow suite
+
+
+@pytest.mark.parametrize(
+    "page, shape, small",
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in DEAR)) for case in sorted(EQUAL, key=str)],
+)
 def test_a_page_equals_its_recipe_weight_for_weight(page: str, shape: tuple[int, ...], small: dict[str, Any]) -> None:
     recipe, fixed, _ = TWINS[page]
     # the library judges all completions, and takes all steps of walks, at once: how much at once decides how it rounds

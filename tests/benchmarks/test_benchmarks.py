@@ -18,6 +18,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_gpu_benchmark_runs_dry_and_covers_every_recipe_and_size() -> None:
     rows = gpu.measure("cpu", dry=True)
     assert {row.row for row in rows} == {f"{name}-{size}" for name in gpu.NAMES for size in gpu.SIZES}

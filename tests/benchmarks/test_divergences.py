@@ -28,6 +28,7 @@ def test_divergences_of_two_gaussians_in_closed_form(
     assert float(found) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_the_best_gaussian_covers_or_drops() -> None:
     """KL(data || q) is least where q has the data's mean and variance; KL(q || data) beside the larger peak."""
     mean = sum(m * w for m, w in zip(d.MEANS, d.WEIGHTS))

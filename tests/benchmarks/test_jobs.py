@@ -18,6 +18,7 @@ def never(job: jobs.Job) -> dict[str, Any]:
     raise AssertionError(f"{job} was done before")
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "RUNS", tmp_path)
     asked: list[jobs.Job] = [{"x": 2}, {"x": 3}]

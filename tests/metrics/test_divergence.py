@@ -33,6 +33,7 @@ def two(mean: float, sigma: float, n: int, width: int, seed: int) -> tuple[Tenso
     return real, fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean, sigma", [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (0.0, 2.0)])
 @pytest.mark.parametrize("width", [1, 8])
 def test_it_comes_near_a_known_divergence_from_below(mean: float, sigma: float, width: int) -> None:
@@ -57,6 +58,7 @@ def test_narrow_sets_saturate_however_near_they_lie() -> None:
     assert "not by how much" in found.sentence
 
 
+@pytest.mark.slow
 def test_it_is_the_same_again_and_leaves_the_generator_alone() -> None:
     real, fake = two(1.0, 1.0, 200, 2, seed=3)
     first = jensen_shannon(real, fake, seed=1)

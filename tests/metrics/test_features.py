@@ -107,6 +107,7 @@ def noise(x: Tensor, size: float) -> Tensor:
     return (x + size * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [True, False])
 def test_features_order_corruptions_and_see_collapse(labels: bool) -> None:
     data = digits(labels)

@@ -100,6 +100,7 @@ def test_payments_are_what_enumeration_says(ends: bool) -> None:
     assert (found.std(1) > 1e-4).any(), "what a token is worth depends on its place"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["none", "mean"])
 def test_the_policy_gradient_is_that_of_the_expected_judgement(baseline: str) -> None:
     """Against the exact gradient of sum_x p(x) D(x), by enumeration."""

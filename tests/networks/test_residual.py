@@ -73,7 +73,7 @@ def test_without_normalisation_a_block_begins_as_its_shortcut() -> None:
     assert not torch.equal(Up(6, 6, "batch", 0)(h), interpolate(h, scale_factor=2))
 
 
-@pytest.mark.parametrize("side", [16, 64, 128])
+@pytest.mark.parametrize("side", [16, 64, pytest.param(128, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_depth_neither_drowns_nor_blows_up_what_passes(side: int, norm: str) -> None:
     raw = Decoder((3, side, side), 32, 16, norm=norm)(torch.randn(64, 32))
