@@ -61,7 +61,7 @@ def open(
     Arguments:
         source: "digits" (1,797 handwritten digits, 8 x 8); "halves" (16 x 64, what is left must match what is right);
             "ring" or "grid" (points with a known density; also "ring:8,sigma=0.02", "grid:5"); a folder, zip or tar of
-            images or of idx files; a .npy or .npz file; an array or tensor, (x, y), a dict of arrays; a map-style
+            images or of idx files; a folder of tars (shards); a .npy or .npz file; an array or tensor, (x, y), a dict of arrays; a map-style
             dataset or list of x or (x, c). Folders train, val, test are parts; the next folder names the class.
         size: images become size x size px; by default their own size if all share one within 8..64, else their median
             in steps of 8.
@@ -69,7 +69,8 @@ def open(
         strict: stop at the first item that cannot be read instead of leaving it out.
         seed: another seed divides differently (and draws other toy points); the same seed always gives the same parts.
         limit: at most so many items in each part.
-        in_memory_bytes: larger data is decoded batch by batch; a quarter of the memory by default.
+        in_memory_bytes: pixels beyond it are kept in a file in the cache, and read batch by batch; a quarter of the memory
+            by default.
         cache: folder for decoded copies of files, by default $AMALGAN_CACHE or ~/.cache/amalgan; False keeps none.
         progress: called with (images done, images in all) while decoding.
         labels: of files of images: a CSV whose first column names them; a further one is the class, several are numbers
