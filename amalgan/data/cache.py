@@ -129,11 +129,12 @@ def sweep(folder: Path, name: str) -> None:
     """Let the longest unused copies but `name` go until KEEP bytes hold the rest, and what killed processes left."""
     copies = []
     for path in folder.iterdir():
-        status = path.stat()
-        if path.suffix == ".part" and time.time() - status.st_mtime > STALE:
-            path.unlink(missing_ok=True)
-        elif path.suffix in (".safetensors", ".pixels") and path.stem != name:
-            copies.append((status.st_mtime, status.st_size, path))
+        with contextlib.suppress(FileNotFoundError):  # another process has swept it away
+            status = path.stat()
+            if path.suffix == ".part" and time.time() - status.st_mtime > STALE:
+                path.unlink(missing_ok=True)
+            elif path.suffix in (".safetensors", ".pixels") and path.stem != name:
+                copies.append((status.st_mtime, status.st_size, path))
     total = 0
     for _, size, path in sorted(copies, reverse=True):
         total += size

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Store:
     def __init__(self, path: Path, at: int, count: int, shape: tuple[int, ...]) -> None:
         self.path, self.count, self.shape = path, count, shape
         self._at, self._bytes = at, int(np.prod(shape))
+        weakref.finalize(self, os.close, at)
 
     @classmethod
     def fresh(cls, folder: Path, count: int, shape: tuple[int, ...]) -> Store | None:

@@ -239,18 +239,15 @@ def with_sidecars(files: Files) -> tuple[Files, Callable[[int], str | None] | No
 
     The second image of a name, from another shard, goes with the second .cls of it.
     """
-    beside = [i for i, name in enumerate(files.names) if name.lower().endswith(SIDECARS)]
-    if not beside:
+    named = [name.lower().endswith(SIDECARS) for name in files.names]
+    if not any(named):
         return files, None
-    others = set(beside)
-    images = [i for i in range(len(files.names)) if i not in others]
-    stems = {files.names[i].rpartition(".")[0] for i in images}
-    beside = [i for i in beside if files.names[i].rpartition(".")[0] in stems]
-    if not beside:
+    stems = {_stem(name) for name, so in zip(files.names, named) if not so}
+    beside = [so and _stem(name) in stems for name, so in zip(files.names, named)]
+    if not any(beside):
         return files, None
-    others = set(beside)
-    images = [i for i in range(len(files.names)) if i not in others]
-    saying = [i for i in beside if files.names[i].lower().endswith(SIDECARS[0])]
+    images = [i for i, so in enumerate(beside) if not so]
+    saying = [i for i, so in enumerate(beside) if so and files.names[i].lower().endswith(SIDECARS[0])]
     class_of = dict(zip(_numbered(files, saying), saying))
     keys = _numbered(files, images) if saying else []
 
@@ -266,12 +263,17 @@ def with_sidecars(files: Files) -> tuple[Files, Callable[[int], str | None] | No
     return some(files, images), said if saying else None
 
 
+def _stem(name: str) -> str:
+    """A name without its suffix."""
+    return name.rpartition(".")[0]
+
+
 def _numbered(files: Files, at: Sequence[int]) -> list[str]:
     """Names without suffix, each with how many of that name came before."""
     times = Counter[str]()
     found = []
     for i in at:
-        stem = files.names[i].rpartition(".")[0]
+        stem = _stem(files.names[i])
         found.append(f"{stem}\n{times[stem]}")
         times[stem] += 1
     return found

@@ -95,10 +95,10 @@ def open(
         if path.suffix == ".npz" and path.is_file():
             return known(_oracle_of(path), seed, limit)
         name, read = path.name, _read(path, strict, label, column)
-    elif isinstance(source, tuple) and len(source) == 2 and len(source[0]) == len(source[1]):
-        name, read = "lines", Lines(list(source[0]), [None if of is None else str(of) for of in source[1]])
     elif isinstance(source, Sequence) and all(isinstance(line, str) for line in source):
         name, read = "lines", Lines(list(source))
+    elif isinstance(source, tuple) and len(source) == 2 and len(source[0]) == len(source[1]):
+        name, read = "lines", Lines(list(source[0]), [None if of is None else str(of) for of in source[1]])
     else:
         raise UsageError("text", f"a {type(source).__name__}", f"give {SOURCES}")
     return _divided(name, read, units, length, vocabulary, limit, seed, spec, progress)

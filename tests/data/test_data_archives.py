@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import shutil
@@ -106,6 +107,21 @@ def test_pixels_are_decoded_once(folder, own_cache, monkeypatch):
     for d in (first, data.open(folder, in_memory_bytes=1000)):
         assert same(held, d) and "streamed" in repr(d.train)
         assert d.train.x.waited > 0
+
+
+def test_files_are_closed_with_the_data(folder):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        data.open(folder, in_memory_bytes=1000)
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_another_process_sweeps_away_takes_no_pixels_along(folder, own_cache, monkeypatch):
+    """A file that was listed is gone when it is looked at: what was just kept stays kept."""
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter([self / "gone.safetensors"]))
+    d = data.open(folder, in_memory_bytes=1000)
+    assert list(own_cache.glob("*.pixels")) and not any("could not be kept" in note for note in d.notes)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])

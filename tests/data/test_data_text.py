@@ -183,6 +183,11 @@ def test_a_column_of_a_table_is_the_label(mark: str, name: str, tmp_path: Path) 
     assert any("1 row" in note for note in data.notes)
 
 
+def test_a_pair_of_lines_is_no_line_with_a_label() -> None:
+    with pytest.raises(UsageError, match="2 distinct items"):
+        text.open(("a cat", "a dog"))
+
+
 def test_labels_are_those_of_the_model(tmp_path: Path) -> None:
     """Other lines are opened with a model's labels, by name; unlabelled lines of a model with labels are unknown."""
     spec = text.open(labelled(tmp_path / "animals")).spec
