@@ -308,15 +308,18 @@ def _train_recipe(named: Any, name: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/RECIPE-DATA-seedS)")
     _machine(parser, " (all; 1 for points and tiny images)")
-    parser.add_argument(
-        "--accumulate", type=int, default=1, metavar="K", help="parts of a batch, of which memory holds one (1)"
-    )
+    parser.add_argument("--accumulate", type=_count_or_word, default=1, metavar="K|auto",
+                        help="parts of a batch, of which memory holds one; auto: the fewest of which one fits (1)")  # fmt: skip
     parser.add_argument(
         "--shard", action="store_true", help="several processes: each keeps its share of Adam's moments"
     )
     _keeping(parser)
     _kinds_flags(parser, name, "open", "read")
     _flags(parser.add_argument_group(f"arguments of {name}"), recipes.RECIPES[name])
+
+
+def _count_or_word(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
 
 
 def _tune_recipe(named: Any, name: str) -> None:
@@ -696,8 +699,9 @@ def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:
 def _resolved(prepared: Any) -> str:
     record = prepared.record
     time = "" if prepared.estimate is None else f", about {prepared.estimate / 60:.1f} minutes"
+    parts = f" in {record['accumulate']} parts each" if record["accumulate"] > 1 else ""
     return (
-        f"{record['steps']} steps on {record['device']}, {record['threads']} thread{'s'[: record['threads'] > 1]}"
+        f"{record['steps']} steps{parts} on {record['device']}, {record['threads']} thread{'s'[: record['threads'] > 1]}"
         f"{time}; in {prepared.folder}"
     )
 

@@ -26,7 +26,7 @@ from amalgan import exhibits, files, modalities, runs
 from amalgan.data import Data
 from amalgan.doctor.findings import FAILS
 from amalgan.errors import AmalganError, UsageError
-from amalgan.training.trainer import Diverged
+from amalgan.training import Diverged, memory
 
 GRACE = 0.25  # of its steps are a run's own, whatever a doctor finds: slow beginnings look like collapse
 POLL = 0.2  # seconds between two looks at processes
@@ -200,7 +200,7 @@ def train_one(folder: Path, data: Any = None, watcher: runs.Watcher | None = Non
             watcher(tick)
 
     run = runs.Run(folder, data)
-    measured = _reset_memory(run.record["device"])
+    measured = memory.reset_peak(run.record["device"])
     try:
         runs.Prepared(run.folder, run.record, run.data).go(watcher=watch)
     except (Diverged, Ill) as error:
@@ -211,7 +211,7 @@ def train_one(folder: Path, data: Any = None, watcher: runs.Watcher | None = Non
             raise
         files.write_json(folder / "failed.json", {"reason": f"{error.asked}: {error.found}"})
         return
-    peak = _peak_memory(run.record["device"]) if measured else None
+    peak = memory.peak(run.record["device"]) if measured else None
     files.write_json(folder / "cost.json", {"peak_memory_bytes": peak})
 
 
@@ -332,28 +332,6 @@ def _follow(job: Job, pace: Pace) -> None:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             line = json.loads(log.read().splitlines()[-1])
         pace.left(f"training {job.name}", line["seconds"] / line["step"] * (job.prepared.steps - line["step"]))
-
-
-def _reset_memory(device: str) -> bool:
-    """Start to measure the peak of the memory anew; False where the machine does not let us."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-        return True
-    return False
-
-
-def _peak_memory(device: str) -> int | None:
-    """Bytes: of the accelerator where there is one, else of this process."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
 
 
 # How long still

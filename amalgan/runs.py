@@ -41,7 +41,7 @@ from amalgan.metrics.rows import Row
 from amalgan.modalities import Modality
 from amalgan.models.latent import LatentModel
 from amalgan.models.pretrained import from_pretrained, save_pretrained
-from amalgan.training import Diverged, Plan, Trainer, checkpoints, distributed
+from amalgan.training import Diverged, Plan, Trainer, checkpoints, distributed, memory
 
 FORMAT = 1
 DEFAULT_STEPS = 10_000
@@ -247,7 +247,7 @@ def train(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
-    accumulate: int = 1,
+    accumulate: int | str = 1,
     shard: bool = False,
     checkpoint_seconds: float = 60.0,
     tensorboard: bool = False,
@@ -268,7 +268,7 @@ def train(
         threads: of the processor; by default all cores, one for points and tiny images.
         precision: auto (bf16 where networks and machine profit), bf16 or fp32.
         clip: largest norm of a network's gradient.
-        accumulate: parts of the batch, of which one is in memory at a time.
+        accumulate: parts of the batch, of which one is in memory at a time; "auto" for the fewest of which one fits.
         shard: of several processes each keeps moments and averages of its share of the weights alone.
         checkpoint_seconds: between checkpoints.
         tensorboard: also write TensorBoard's event files (needs `pip install amalgan[track]`).
@@ -424,7 +424,7 @@ def prepare(
     threads: int | None = None,
     precision: str = "auto",
     clip: float | None = None,
-    accumulate: int = 1,
+    accumulate: int | str = 1,
     shard: bool = False,
     data_options: dict[str, Any] | None = None,
     timed: bool = True,
@@ -468,11 +468,12 @@ def prepare(
         "threads": _threads(threads, spec),
         "precision": precision,
         "clip": clip,
-        "accumulate": accumulate,
+        "accumulate": 1,
         "shard": shard,
         "machine": machine(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    record["accumulate"] = _parts(accumulate, record, opened)
     prepared = Prepared(folder, record, opened)
     if timed and (minutes is not None or prepared.steps > 100):
         torch.set_num_threads(_threads(threads, spec))
@@ -693,6 +694,23 @@ def _mean_step(trainer: Trainer, patience: float) -> float:
         trainer.step()
         times.append(distributed.agree(time.perf_counter() - start))  # all processes must take as many steps
     return sum(times[2:]) / len(times[2:])
+
+
+def _parts(wanted: int | str, record: dict[str, Any], data: Data) -> int:
+    """Of a batch: so many, or for "auto" the fewest of which one fits."""
+    if isinstance(wanted, int):
+        return wanted
+    if wanted != "auto":
+        raise UsageError("--accumulate", repr(wanted), "write a number of parts >= 1, or auto")
+
+    def make(batch: int) -> Trainer:
+        plan = replace(_plan(record, data), batch=batch)
+        steps = 1000 * memory.LAZIEST  # so that every stage has a step on which penalties act
+        return Trainer(plan, data.train, steps, record["seed"], distributed.device(record["device"]), record["clip"])
+
+    torch.set_num_threads(int(record["threads"]))
+    with _memory_explained(record):
+        return memory.fewest_parts(make, _plan(record, data).batch, distributed.device(record["device"]))
 
 
 def _check_budget(steps: int | None, minutes: float | None) -> None:
