@@ -1,13 +1,12 @@
 """Distances between two clouds of features: Frechet and kernel.
 
-    frechet = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^1/2 C_2 C_1^1/2)^1/2)       Heusel et al. 2017; Dowson & Landau 1982
+    frechet = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (L' C_2 L)^1/2),  C_1 = L L'     Heusel et al. 2017; Dowson & Landau 1982
     kernel  = E k(x, x') + E k(y, y') - 2 E k(x, y),  k(x, y) = (x.y / d + 1)^3   Binkowski et al. 2018, unbiased
 
-m, C are the means and covariances of the two clouds. The matrix under the outer root is symmetric and positive, so its
-root's trace
-is the sum of the roots of its eigenvalues: no iteration, no complex numbers, no singular case. Everything is in float64
-    and passes over the features in blocks. Frechet is biased upwards at small n (with n <= d badly so): compare only at
-    equal n, beside its floor.
+m, C are the means and covariances of the two clouds. L is any root of C_1, since L' C_2 L and C_1 C_2 have the same
+eigenvalues; it is symmetric and positive, so its root's trace is the sum of the roots of its eigenvalues: no iteration, no
+complex numbers, no singular case. Everything is in float64 and passes over the features in blocks. Frechet is biased upwards
+at small n (with n <= d badly so): compare only at equal n, beside its floor.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor
 from amalgan.errors import AmalganError, UsageError
 
 BLOCK = 4096
+STRIP = 256  # columns of a covariance that are added up at once
 
 
 class Moments(NamedTuple):
@@ -51,7 +51,10 @@ def moments(features: Tensor) -> Moments:
     covariance = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for part in features.split(BLOCK):
         centred = part.double() - mean
-        covariance.addmm_(centred.T, centred)
+        for first in range(0, len(mean), STRIP):  # what lies left of the diagonal is known from its right
+            strip = covariance[first : first + STRIP, first:]
+            strip.addmm_(centred[:, first : first + STRIP].T, centred[:, first:])
+    covariance = covariance.triu() + covariance.triu(1).T
     return Moments(n, mean, covariance / (n - 1))
 
 
@@ -65,9 +68,11 @@ def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
             f"{len(a.mean)} features against {len(b.mean)}",
             "use the same feature network for both",
         )
-    values, vectors = torch.linalg.eigh(a.covariance)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    inner = root @ b.covariance @ root
+    root, singular = torch.linalg.cholesky_ex(a.covariance)
+    if singular:
+        values, vectors = torch.linalg.eigh(a.covariance)
+        root = vectors * values.clamp(min=0).sqrt()
+    inner = root.T @ b.covariance @ root
     cross = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
     gap = (a.mean - b.mean).square().sum()
     return max(0.0, float(gap + a.covariance.trace() + b.covariance.trace() - 2 * cross))

@@ -58,9 +58,16 @@ def test_many_items_are_compared_in_float32(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(neighbours, "MANY", 0)
     asked: list[torch.dtype] = []
     plain = neighbours.squared_distances
-    monkeypatch.setattr(neighbours, "squared_distances", lambda x, y: (asked.append(x.dtype), plain(x, y))[1])
+    monkeypatch.setattr(neighbours, "squared_distances", lambda x, *more: (asked.append(x.dtype), plain(x, *more))[1])
     assert coverage(real, fake)[:4] == pytest.approx(exact[:4], abs=0.01)
     assert set(asked) == {torch.float32}
+
+
+def test_more_balls_than_a_byte_counts() -> None:
+    """700 reals in the corners of a regular simplex, so that each ball holds all others and a fake in the middle."""
+    real = torch.eye(700)
+    found = coverage(real, torch.cat([real.mean(0)[None], torch.full((9, 700), 50.0) * torch.arange(1, 10)[:, None]]))
+    assert found.density == pytest.approx(700 / 10 / 5) and found.coverage == 1 and found.precision == 1 / 10
 
 
 def test_by_hand() -> None:
