@@ -113,7 +113,6 @@ def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
             table, row, metric, KNOWN[metric].unit, KNOWN[metric].better,
             **jobs.over_seeds([result["numbers"][metric] for result in results], results),
             n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.attention {table}",
-            cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
             note=f"{settings}; {where}; {STEPS[table]:,} steps; {results[0]['parameters']:,} weights; "
             "CPU seconds: training of one run",
         )  # fmt: skip

@@ -96,7 +96,6 @@ def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
         yield Row(
             table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, **jobs.over_seeds(values, results),
             n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.conditional {table}",
-            cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
             note=f"{STEPS} steps; {settings}; {results[0]['prior']} prior; CPU seconds: training of one run",
         )  # fmt: skip
 

@@ -88,7 +88,6 @@ def rows(row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
         yield Row(
             "faces", row, metric, KNOWN[metric].unit, KNOWN[metric].better, **jobs.over_seeds(values, results),
             n=results[0]["n"], floor=floor, ceiling=ceiling, command="python -m benchmarks.faces",
-            cpu_seconds=sum(result["training_cpu_seconds"] for result in results) / len(results),
             note=f"{STEPS:,} steps; the doctor says: {findings}; CPU seconds: training of one run",
         )  # fmt: skip
 

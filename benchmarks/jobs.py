@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -105,11 +106,14 @@ def by_cell(cells: Iterable[Any], results: Iterable[dict[str, Any]]) -> dict[Any
 
 
 def over_seeds(values: list[float], results: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a row says of one number of several runs: their mean with its t-interval, on what, and when."""
+    """What a row says of one number of several runs: their mean with its t-interval, on what, when, and if they say what
+    training took, the mean of that."""
     found = seed_interval(values)
     bounds = {"low": found.low, "high": found.high} if len(values) > 1 else {}
     where, day = f"{processor()}, 1 thread a run", max(result["date"] for result in results)
-    return {"value": found.value, **bounds, "seeds": len(values), "device": where, "date": day}
+    took = [result["training_cpu_seconds"] for result in results if "training_cpu_seconds" in result]
+    seconds = {"cpu_seconds": fmean(took)} if took else {}
+    return {"value": found.value, **bounds, "seeds": len(values), "device": where, "date": day, **seconds}
 
 
 def trained(folder: Path, data: Any, job: Job) -> Any:

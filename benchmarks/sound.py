@@ -132,7 +132,6 @@ def table(name: str) -> list[Any]:
     made = []
     for recipe, (_, arguments) in ROWS.items():
         own = [result for j, result in zip(wanted[1:], results) if j["row"] == recipe]
-        seconds = sum(result["training_cpu_seconds"] for result in own) / len(own)
         for metric, judged in METRICS.items():
             values = [result["numbers"][judged] for result in own if judged in result["numbers"]]
             if not values:
@@ -145,7 +144,7 @@ def table(name: str) -> list[Any]:
             made.append(
                 Row(
                     name, recipe, metric, KNOWN[judged].unit, KNOWN[judged].better,
-                    floor=floor, ceiling=ceiling, cpu_seconds=seconds, note=note, **about | found,
+                    floor=floor, ceiling=ceiling, note=note, **about | found,
                 )
             )  # fmt: skip
     for row, value, note in (

@@ -10,9 +10,7 @@ samples come back in the data's units.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +27,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..noise import generator
 from .core import ANY, TEST, TRAIN, VALIDATION, Data, Spec, Split, sides
-from .packed import arrays, unpacked
+from .packed import arrays, table
 
 WINDOW = 24  # rows of a window of a long series, unless asked for more
 WHOLE = 128  # series of one length up to this are windows as they are
@@ -259,16 +257,8 @@ def _of_csv(path: Path, special: Mapping[str, str | None]) -> Table:
 def _cells(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     """Column names, rows of as many cells, and notes."""
     asked = f"time series from {path}"
-    try:
-        text = unpacked(path, asked).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(asked, f"it cannot be read: {error}", f"give {SOURCES}") from None
-    first = text.partition("\n")[0]
-    delimiter = next((mark for mark in "\t;" if mark in first), ",")
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    except csv.Error as error:
-        raise UsageError(asked, f"no table: {error}", f"give {SOURCES}") from None
+    read, delimiter = table(path, asked, f"give {SOURCES}")
+    rows = [[cell.strip() for cell in row] for row in read]
     if delimiter == ";":  # where semicolons part, commas are decimal
         rows = [[cell.replace(",", ".") for cell in row] for row in rows]
     if not rows:

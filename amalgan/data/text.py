@@ -10,9 +10,7 @@ labels where their file, or a column of their table, says one.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 from collections import Counter
@@ -29,7 +27,7 @@ from ..errors import UsageError
 from . import oracle as oracles
 from .core import ANY, Data, Decoded, Spec, Split, divide
 from .labels import Known, of_classes
-from .packed import arrays, unpacked
+from .packed import arrays, table, unpacked
 
 if TYPE_CHECKING:
     from ..modalities.text import Units
@@ -206,13 +204,7 @@ def _read(path: Path, strict: bool, label: str | None, column: str | None) -> Li
 def _table(path: Path, label: str | None, column: str | None) -> Lines:
     """Of a table with a header, commas, semicolons or tabs between its columns."""
     asked = f"text from {path}"
-    try:
-        text = unpacked(path, asked).decode()
-        first = text.partition("\n")[0]
-        delimiter = max(",\t;", key=first.count)
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(asked, f"it cannot be read: {error}", f"give {SOURCES}") from None
+    rows, _ = table(path, asked, f"give {SOURCES}")
     names = [name.strip() for name in rows[0]] if rows else []
     for flag, name in (("--label", label), ("--column", column)):
         if name is not None and name not in names:
