@@ -102,7 +102,7 @@ OF_PLAIN = {  # scores of the same run: told, of averaged weights or the generat
     "averaged": ("samples of the weights' moving average, decay 0.999", "averaged", "standard"),
     "judged": ("samples of that average that the discriminator has judged", "averaged", "judged"),
 }
-ON_GRID = ("plain", "slopes", "noise", "packed", "deviation")
+ON_GRID = ("plain", "slopes", "noise", "packed")
 
 
 def wanted(table: str, seeds: int) -> list[Job]:
