@@ -61,25 +61,28 @@ def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], proces
         RUNS.mkdir(parents=True, exist_ok=True)
         say(f"{name}: {len(left)} of {len(jobs)} pieces to do, {processes} at a time")
         context = multiprocessing.get_context("spawn")
-        with (
-            ProcessPoolExecutor(min(processes, len(left)), context, initializer=settle) as pool,
-            (RUNS / f"{name}.jsonl").open("a") as file,
-        ):
-            if file.tell() and not (RUNS / f"{name}.jsonl").read_text().endswith("\n"):
-                file.write("\n")  # after a line cut short
+        with ProcessPoolExecutor(min(processes, len(left)), context, initializer=settle) as pool:
             futures = {pool.submit(timed, do, job): job for job in left}
             try:
                 for future in as_completed(futures):
                     job, result = futures[future], future.result()
-                    file.write(json.dumps({"job": job, "result": result}) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+                    append(RUNS / f"{name}.jsonl", {"job": job, "result": result})
                     results[key(job)] = result
                     say(f"{key(job)} {json.dumps(result)}")
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return [results[key(job)] for job in jobs]
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """A line more, in the file of that name as it is by now: it may have been replaced since the last one."""
+    with path.open("a+") as file:
+        if file.tell() and not path.read_text().endswith("\n"):
+            file.write("\n")  # after a line cut short
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def settle() -> None:
