@@ -80,7 +80,9 @@ class Store:
     def rows(self, at: Sequence[int]) -> np.ndarray:
         """Rows (n, *shape) at these places, zeros where the file ends early."""
         found = np.zeros((len(at), self._bytes), np.uint8)
-        if hasattr(os, "posix_fadvise"):  # all are asked for before the first is waited for: 4 times as many from a disk
+        if hasattr(
+            os, "posix_fadvise"
+        ):  # all are asked for before the first is waited for: 4 times as many from a disk
             for place in at:
                 os.posix_fadvise(self._at, place * self._bytes, self._bytes, os.POSIX_FADV_WILLNEED)
         for row, place in zip(found, at):
