@@ -126,7 +126,6 @@ def plan(job: jobs.Job) -> Plan:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train one generator and read its two parameters."""
-    torch.set_flush_denormal(True)
     trainer = Trainer(plan(job), Fresh(job["seed"]), job["steps"], job["seed"])
     for _ in trainer.run():
         pass

@@ -156,7 +156,6 @@ def train(job: Job) -> LatentModel:
 
 def do(job: Job) -> dict[str, Any]:
     """Train, fit the prior, judge; nats under N(0, I) and under the fitted prior."""
-    torch.set_flush_denormal(True)
     start = time.process_time()
     made = train(job)
     trained = time.process_time() - start

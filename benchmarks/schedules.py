@@ -147,7 +147,6 @@ def train(job: Job) -> LatentModel:
 
 def do(job: Job) -> dict[str, Any]:
     """Train and judge."""
-    torch.set_flush_denormal(True)
     start = time.process_time()
     made = train(job)
     x = binarised()[job["split"]][: job["n"]].float() / 255

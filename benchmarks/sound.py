@@ -127,7 +127,7 @@ def table(name: str) -> list[Any]:
             for row, (key, said) in ways.items()
         ]
     wanted = [job("real"), *(job(recipe, seed) for seed in SEEDS for recipe in ROWS)]
-    real, *results = jobs.work("sound", wanted, do, processes=1)
+    real, *results = jobs.work("sound", wanted, do)
     about["n"] = real["n"]
     made = []
     for recipe, (_, arguments) in ROWS.items():

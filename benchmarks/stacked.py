@@ -176,7 +176,6 @@ def score(model: Any, count: int, seed: int) -> dict[str, float]:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, count."""
-    torch.set_flush_denormal(True)
     trainer = Trainer(plan(job), Stacks(job["seed"]), job["steps"], job["seed"], device=job["device"])
     for _ in trainer.run():
         pass

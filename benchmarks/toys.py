@@ -192,7 +192,6 @@ def parts(job: Job) -> tuple[Fresh | Split, Split]:
 
 def do(job: Job, every: int = 0) -> dict[str, Any]:
     """Train on the protocol, score PacGAN's way; every so many steps say how it stands."""
-    torch.set_flush_denormal(True)
     mixture = TABLES[job["table"]]
     data, held_out = parts(job)
     trainer = Trainer(plan(job), data, job["steps"], job["seed"])

@@ -23,6 +23,22 @@ from amalgan.objectives.core import Loss, Objective, Schedule, Turn
 from amalgan.training import distributed
 
 PLAYERS = ("discriminator", "generator")  # the judge moves first, on the same draw
+SMALLEST = 2.3e-308  # a normal number, half of which is none
+
+
+@contextlib.contextmanager
+def _tiny_as_zero() -> Iterator[None]:
+    """Meanwhile, what is too small for a normal number, in fp32 below 1.2e-38, is zero to this thread.
+
+    Processors take many times as long for such numbers, and Adam's averages end among them where a gradient stays zero:
+    after 900 steps on MNIST, with its black borders, a step of a linear VAE took 8.3 ms in place of 5.3.
+    """
+    before = SMALLEST / 2 == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @dataclass(frozen=True)
@@ -198,6 +214,7 @@ class Trainer:
         for name, value in self.average.items():
             value.copy_(self._own[name])
 
+    @_tiny_as_zero()
     def step(self) -> None:
         """Every player's turns, once."""
         if self.step_count == 0:

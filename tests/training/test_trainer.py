@@ -20,7 +20,7 @@ from amalgan.data import Spec
 from amalgan.data.core import Split
 from amalgan.objectives.core import Loss, Objective, Turn
 from amalgan.training import Diverged, Plan, Trainer
-from amalgan.training.trainer import Order
+from amalgan.training.trainer import SMALLEST, Order
 
 POINTS = Spec("points", (2,))
 X = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
@@ -33,6 +33,20 @@ def plan(recipe: str = "vaegan", **arguments: Any) -> Plan:
 
 def trainer(of: Plan | None = None, steps: int = 10, **arguments: Any) -> Trainer:
     return Trainer(of or plan(), Split(X, None), steps, seed=2, **arguments)
+
+
+def test_numbers_that_are_not_normal_are_zero_in_a_step_and_nowhere_else() -> None:
+    class Seen(Split):
+        def batch(self, *arguments: Any) -> Any:
+            halves.append(SMALLEST / 2)
+            return super().batch(*arguments)
+
+    halves: list[float] = []
+    made = Trainer(plan("vae"), Seen(X, None), 10)
+    made.step()
+    made.step()
+    assert halves == [0.0, 0.0]
+    assert SMALLEST / 2 > 0
 
 
 # Order
