@@ -140,3 +140,5 @@ def sweep(folder: Path, name: str) -> None:
         total += size
         if total > KEEP:
             path.unlink(missing_ok=True)
+            if path.suffix == ".pixels":  # without them the rest would have images decoded at every reading
+                path.with_suffix(".safetensors").unlink(missing_ok=True)

@@ -124,6 +124,21 @@ def test_what_another_process_sweeps_away_takes_no_pixels_along(folder, own_cach
     assert list(own_cache.glob("*.pixels")) and not any("could not be kept" in note for note in d.notes)
 
 
+def test_pixels_that_were_swept_away_are_kept_anew(folder, own_cache, monkeypatch, tmp_path_factory):
+    data.open(folder, in_memory_bytes=1000)
+    (first,) = own_cache.glob("*.pixels")
+    index = first.with_suffix(".safetensors")
+    os.utime(index, (first.stat().st_mtime + 1,) * 2)  # used last, and so kept if it can be
+    other = tmp_path_factory.mktemp("other")
+    for i in range(12):
+        (other / f"{i}.png").write_bytes(png(16, 20 * i))
+    monkeypatch.setattr(cache, "KEEP", index.stat().st_size)
+    data.open(other, in_memory_bytes=1000)
+    assert not first.exists()
+    data.open(folder, in_memory_bytes=1000)
+    assert first.exists()
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_damaged_pixels_are_decoded_again(folder, own_cache, harm):
     held, first = data.open(folder, cache=False), data.open(folder, in_memory_bytes=1000)
