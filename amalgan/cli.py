@@ -689,7 +689,7 @@ def _runs(a: argparse.Namespace) -> list[dict[str, Any]]:
     if not a.json:
         from amalgan.progress import print_table
 
-        print_table(f"{len(listed)} runs in {a.folder}", listed)
+        print_table(f"{len(listed)} run{'s'[: len(listed) != 1]} in {a.folder}", listed)
     return listed
 
 

@@ -173,6 +173,15 @@ def read_json(path: Path, what: str) -> Any:
         raise AmalganError(what, f"{path} is damaged ({error})", "restore it from a copy, or train again") from None
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one a line; a line half written, when its writer was killed or just now, is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in this folder."""
     for left in folder.glob(f"{TEMPORARY}*"):

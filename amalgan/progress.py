@@ -110,8 +110,10 @@ def print_diagnosis(diagnosis: Any, run: Any) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    if diagnosis.healthy:
-        console.print(f"{run.folder}: healthy, by {diagnosis.looks} looks")
+    if not diagnosis.looks and not diagnosis.findings:
+        console.print(f"{run.folder}: nothing to go by yet, no look was taken")
+    elif diagnosis.healthy:
+        console.print(f"{run.folder}: healthy, by {diagnosis.looks} look{'s'[: diagnosis.looks != 1]}")
     for finding in diagnosis.findings:
         style = {"fails": "bold red", "hurts": "bold yellow"}.get(finding.severity, "bold")
         console.print(f"[{style}]{finding.name}[/] ({finding.severity}, {finding.confidence:.0%} of the looks agree)")

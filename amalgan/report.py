@@ -7,7 +7,6 @@ RUN/log.jsonl for the curves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -241,7 +240,7 @@ def _label(results: dict[str, Any], metric: str) -> str:
 def _curves(results: dict[str, Any], folder: Path) -> str:
     logs: dict[str, list[list[dict[str, Any]]]] = {}
     for run in results["runs"]:
-        lines = _log(folder / run["folder"] / "log.jsonl")
+        lines = files.read_lines(folder / run["folder"] / "log.jsonl")
         if lines:
             logs.setdefault(run["recipe"], []).append(lines)
     terms = dict.fromkeys(
@@ -278,17 +277,6 @@ def _curves(results: dict[str, Any], folder: Path) -> str:
     )
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
-    """Lines of a log; one half written when a run was killed is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [line for line in found if isinstance(line, dict) and "examples" in line]
-
-
 def _mean(each: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
     """The mean over seeds where all of them have a value."""
     common = set.intersection(*({x for x, _ in points} for points in each))
@@ -301,7 +289,7 @@ def _doctor(results: dict[str, Any], folder: Path) -> str:
     said = []
     for name in results["recipes"]:
         logs = {run["seed"]: folder / run["folder"] for run in results["runs"] if run["recipe"] == name}
-        looked = {seed: (at, _log(at / "log.jsonl")) for seed, at in logs.items()}
+        looked = {seed: (at, files.read_lines(at / "log.jsonl")) for seed, at in logs.items()}
         looked = {seed: (at, lines) for seed, (at, lines) in looked.items() if any("signals" in line for line in lines)}
         diagnoses = {
             seed: examine(History(files.read_json(at / "recipe.json", f"the settings of {at}"), lines))

@@ -146,8 +146,7 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""
-        path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        return [line for line in files.read_lines(self.folder / "log.jsonl") if "step" in line]
 
     def fitting(self, data: Any = None) -> Data:
         """The run's own data, or other data made to fit its model."""
@@ -606,16 +605,12 @@ class Keeper:
         path, self._earlier = self.folder / "log.jsonl", {"seconds": 0.0, "cpu_seconds": 0.0}
         if not path.is_file():
             return
-        kept = []
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(ValueError, KeyError):  # the last line may be half written
-                if json.loads(line)["step"] <= self.trainer.step_count:
-                    kept.append(line)
-        self.looks = [line for line in map(json.loads, kept) if "signals" in line]
+        kept = [line for line in files.read_lines(path) if line.get("step", math.inf) <= self.trainer.step_count]
+        self.looks = [line for line in kept if "signals" in line]
         if kept:
-            self._earlier = {key: json.loads(kept[-1])[key] for key in self._earlier}
+            self._earlier = {key: kept[-1][key] for key in self._earlier}
         if self.first:
-            files.write_bytes(path, "".join(line + "\n" for line in kept).encode())
+            files.write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def _save(self, step: int) -> None:
         state, shared = self.trainer.state(), bool(self.trainer.owners)

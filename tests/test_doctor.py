@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ from amalgan import recipes, runs
 from amalgan.cli import run as cli
 from amalgan.data import Spec
 from amalgan.data.core import Data, Split
-from amalgan.doctor import CHECKS, History, diagnose, examine
+from amalgan.doctor import CHECKS, Diagnosis, History, diagnose, examine
 from amalgan.doctor.findings import Remedy
 from amalgan.doctor.probe import Likeness, Probe, about, beside
 from amalgan.errors import UsageError
 from amalgan.metrics.coverage import radii
-from amalgan.progress import sparkline
+from amalgan.progress import print_diagnosis, sparkline
 from amalgan.training import Diverged, Trainer
 
 # Signals of a GAN and of a VAE-GAN at a look, as healthy runs have them
@@ -121,6 +122,13 @@ def test_every_check_is_planted_once() -> None:
 def test_a_healthy_history_has_no_findings(signals: dict[str, Any], arguments: dict[str, Any]) -> None:
     examined = examine(history(signals, arguments, {}))
     assert examined.findings == () and examined.healthy and examined.looks == LOOKS and examined.remedy is None
+
+
+@pytest.mark.parametrize(("looks", "said"), [(0, "no look"), (1, "healthy, by 1 look\n"), (7, "healthy, by 7 looks\n")])
+def test_only_what_was_looked_at_is_called_healthy(looks: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_diagnosis(Diagnosis((), "", looks), SimpleNamespace(folder="runs/a"))
+    printed = capsys.readouterr().out
+    assert said in printed and ("healthy" in printed) == (looks > 0)
 
 
 def test_one_bad_look_is_no_finding() -> None:

@@ -274,6 +274,17 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         amalgan.load(tmp_path)
 
 
+def test_a_line_of_the_log_that_is_half_written_is_left_out(tmp_path: Path) -> None:
+    """By who was killed meanwhile; or whoever asks the doctor while it trains, at the wrong moment."""
+    run = amalgan.train("vae", "digits", steps=8, out=tmp_path / "run", **SMALL)
+    lines = run.log()
+    with open(run.folder / "log.jsonl", "a") as log:
+        log.write('{"step": 9, "secon')
+    assert run.log() == lines and run.finished and run.diagnose().healthy
+    again = amalgan.resume(run.folder, steps=12).log()
+    assert again[: len(lines)] == lines and again[-1]["step"] == 12
+
+
 def test_a_new_run_never_overwrites_another(tmp_path: Path) -> None:
     amalgan.train("vae", "digits", steps=2, out=tmp_path / "run", **SMALL)
     with pytest.raises(UsageError, match="resume"):
