@@ -44,6 +44,10 @@ from amalgan.models.pretrained import from_pretrained, save_pretrained
 from amalgan.training import Diverged, Plan, Trainer, checkpoints, distributed, memory
 
 FORMAT = 1
+# What recipe.json cannot do without, and what its `data` cannot
+FIELDS: dict[str, type] = {"format": int, "recipe": str, "arguments": dict, "data": dict, "spec": dict, "seed": int}
+FIELDS |= {"steps": int, "device": str, "threads": int, "precision": str}
+OF_DATA = ("source", "options", "name", "fingerprint")
 DEFAULT_STEPS = 10_000
 TICKS, PICTURES = 200, 10  # log lines and pictures in a run
 LOOKS = 150  # steps at least between two looks of the doctor's: one costs as much as three or four of them
@@ -88,19 +92,24 @@ class Run:
         if not (self.folder / "recipe.json").is_file():
             raise UsageError(f"the run {self.folder}", "no recipe.json there", "give the folder that --out named")
         self.record = files.read_json(self.folder / "recipe.json", f"the run {self.folder}")
-        if self.record.get("format", 0) > FORMAT:
+        self.record = self.record if isinstance(self.record, dict) else {}
+        lacking = [name for name, kind in FIELDS.items() if not isinstance(self.record.get(name), kind)]
+        if "format" not in lacking and self.record["format"] > FORMAT:
             found = f"a run of amalgan {self.record.get('version')}; this is {__version__}"
             raise AmalganError(f"the run {self.folder}", found, "update amalgan")
-        try:
-            self.recipe: str = self.record["recipe"]
-            self.arguments: dict[str, Any] = self.record["arguments"]
-            self.seed: int = self.record["seed"]
-            self.steps: int = self.record["steps"]
-            self.spec = Spec.from_json(self.record["spec"])
-        except (KeyError, TypeError) as error:
-            raise AmalganError(
-                f"the run {self.folder}", f"recipe.json is damaged: no {error}", "restore it from a copy"
-            ) from None
+        lacking = lacking or [name for name in OF_DATA if name not in self.record["data"]]
+        if not lacking:
+            try:
+                self.spec = Spec.from_json(self.record["spec"])
+            except (KeyError, TypeError) as error:
+                lacking = [f"spec ({error})"]
+        if lacking:
+            found = f"recipe.json is damaged: no {lacking[0]}"
+            raise AmalganError(f"the run {self.folder}", found, "restore it from a copy")
+        self.recipe: str = self.record["recipe"]
+        self.arguments: dict[str, Any] = self.record["arguments"]
+        self.seed: int = self.record["seed"]
+        self.steps: int = self.record["steps"]
         self._given = data
 
     @cached_property

@@ -267,9 +267,14 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (run.folder / "recipe.json").write_text(json.dumps({**record, "format": 99, "version": "9.0"}))
     with pytest.raises(AmalganError, match="9.0"):
         amalgan.load(run.folder)
-    (run.folder / "recipe.json").write_text("{")
-    with pytest.raises(AmalganError, match="damaged"):
-        amalgan.load(run.folder)
+    harmed = [
+        json.dumps({name: value for name, value in record.items() if name != left_out}) for left_out in runs.FIELDS
+    ]
+    harmed += [json.dumps(record | {"steps": "many"}), json.dumps(record | {"data": {}}), "[1]", "{"]
+    for text in [*harmed, json.dumps(record | {"spec": {**record["spec"], "shape": 8}})]:
+        (run.folder / "recipe.json").write_text(text)
+        with pytest.raises(AmalganError, match="damaged"):
+            amalgan.load(run.folder)
     with pytest.raises(UsageError, match="recipe.json"):
         amalgan.load(tmp_path)
 
@@ -321,6 +326,12 @@ def test_pretrained_folders_give_the_same_model(tmp_path: Path) -> None:
     for prior in ("fitted", "standard"):
         assert torch.equal(again.sample(6, seed=3, prior=prior), run.sample(6, seed=3, prior=prior))
     assert again.state_dict().keys() == run.model.state_dict().keys()
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    for harm in ({"arguments": None}, {"spec": {**config["spec"], "shape": []}}, {"grown": 7}):
+        (tmp_path / "copy" / "config.json").write_text(json.dumps(config | harm))
+        with pytest.raises(AmalganError, match="damaged"):
+            amalgan.from_pretrained(tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(AmalganError, match="damaged"):
         amalgan.from_pretrained(tmp_path / "copy")
