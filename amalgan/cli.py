@@ -12,6 +12,7 @@ import argparse
 import difflib
 import inspect
 import json
+import math
 import re
 import sys
 import textwrap
@@ -485,6 +486,7 @@ def _said(a: argparse.Namespace, run: Any) -> dict[str, Any] | None:
 def _sample(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.n, 1, "-n")
     model = _model(a.run)
+    _fits(model.spec, f"-n {a.n}", a.n)
     modality = modalities.of(model.spec.modality)
     made = modality.sample(model, a.n, a.seed, **_written(a, modality, "sample"))
     return _shown(a, modality, made, "samples", f"{a.seed}-")
@@ -530,6 +532,7 @@ def _interpolate(a: argparse.Namespace) -> dict[str, Any]:
     _at_least(a.steps, 2, "--steps")
     model = _model(a.run)
     _able(model, "interpolate")
+    _fits(model.spec, f"-n {a.n} --steps {a.steps}", a.n * a.steps)
     z = model.prior("fitted").sample(2 * a.n, a.seed)
     with torch.no_grad():
         walks = [model.interpolate(z[2 * i], z[2 * i + 1], a.steps) for i in range(a.n)]
@@ -742,6 +745,16 @@ def _able(model: Any, what: str) -> None:
 def _at_least(value: int, least: int, flag: str) -> None:
     if value < least:
         raise UsageError(f"{flag} {value}", "too few", f"write {flag} {least} or more")
+
+
+def _fits(spec: Any, asked: str, n: int) -> None:
+    """Refuse more examples than the memory holds, before hours are spent on them."""
+    from amalgan.training import memory
+
+    size, free = 8 * math.prod(spec.shape), memory.free("cpu")  # of one, and once more where it is written
+    if free is not None and n * size > free:
+        found = f"{n * size / 1e9:,.0f} GB of memory, of which {free / 1e9:.0f} are free"
+        raise UsageError(asked, found, f"write less: {free // size:,} fit, and another --seed gives others")
 
 
 def _shown(a: argparse.Namespace, modality: Modality, made: Any, what: str, prefix: str) -> dict[str, Any]:

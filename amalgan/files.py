@@ -28,7 +28,7 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into errors that say what to do.
 
     Raises:
-        AmalganError: no space left, no permission, not a folder.
+        AmalganError: no space left, no permission, not a folder, or one.
     """
     try:
         yield
@@ -46,6 +46,7 @@ def explained(path: Path) -> Iterator[None]:
             errno.EROFS: ("the disk is read-only", "choose another folder with --out"),
             errno.ENOTDIR: ("a file stands where a folder is needed", "choose another folder with --out"),
             errno.EEXIST: ("a file stands where a folder is needed", "choose another folder with --out"),
+            errno.EISDIR: ("a folder stands where a file is needed", "choose another name with --out"),
         }
         if error.errno not in reasons:
             raise
@@ -96,6 +97,8 @@ def placed(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _named(path: Path, name: Callable[[Path, Path], object]) -> Iterator[Path]:
     """A temporary name to write; once flushed to the disk, `name(temporary, path)` gives it its own."""
+    if not path.name:
+        raise AmalganError(f"writing {str(path)!r}", "the name of a folder", "choose a name with --out")
     temporary = path.with_name(f"{TEMPORARY}{os.uname().nodename}-{os.getpid()}-{path.name}")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

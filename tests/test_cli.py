@@ -239,6 +239,15 @@ def test_sample_as_grid_array_and_folder(trained: dict[str, Path], tmp_path: Pat
         assert len(list((tmp_path / recipe).glob("*.png"))) == 6, "another seed's samples were lost"
 
 
+def test_more_samples_than_the_memory_holds_are_refused(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["sample", "-n", "99999999999"], ["interpolate", "-n", "10", "--steps", "9999999999"]):
+        assert cli.run([words[0], str(trained["vaegan"]), *words[1:], "--out", str(tmp_path / "x.npz")]) == 2
+        assert "GB of memory" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_sample_from_a_pretrained_folder(trained: dict[str, Path], tmp_path: Path) -> None:
     assert cli.run(["sample", str(trained["gan"] / "model"), "-n", "2", "--out", str(tmp_path / "x.png")]) == 0
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import amalgan
-from amalgan import recipes, runs
+from amalgan import files, recipes, runs
 from amalgan.errors import AmalganError, UsageError
 from amalgan.training import Diverged, checkpoints
 
@@ -259,6 +259,15 @@ def test_streamed_data_trains_to_the_same_weights_as_data_in_memory(tmp_path: Pa
         assert type(run.data.train.x).__name__ == "Streamed" and run.log()[-1]["waited"] > 0
         assert equal(held.folder / "model/model.safetensors", run.folder / "model/model.safetensors")
     assert "waited" not in held.log()[-1]
+
+
+@pytest.mark.parametrize("name", ["taken", ""])
+def test_a_file_is_not_written_over_a_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").mkdir()
+    with pytest.raises(AmalganError, match="choose another name|choose a name"):
+        files.write_bytes(Path(name), b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
