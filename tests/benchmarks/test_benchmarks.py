@@ -47,11 +47,12 @@ def test_on_a_device_the_first_step_loses_what_it_loses_on_the_cpu(name: str) ->
         assert losses[1][term] == pytest.approx(value, rel=0.2, abs=0.2), term
 
 
-def test_the_product_and_fold_is_the_transposed_convolution() -> None:
-    theirs, ours = torch.nn.ConvTranspose2d(32, 1, 4, 2, 1), speed.ToPixels(32, 1, 4, 2, 1)
+def test_a_bias_added_afterwards_is_the_transposed_convolutions() -> None:
+    theirs, ours = torch.nn.ConvTranspose2d(8, 3, 4, 2, 1), speed.Up(8, 3, 4, 2, 1)
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(3, 32, 5, 7)
+    x = torch.randn(3, 8, 5, 7)
     torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*(torch.autograd.grad(up(x).sum(), up.bias)[0] for up in (ours, theirs)))
 
 
 def test_our_side_of_the_dcgan_is_the_textbook_step_for_step() -> None:

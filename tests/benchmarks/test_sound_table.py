@@ -17,7 +17,7 @@ def numbers(accuracy: float) -> dict[str, Any]:
 def test_rows_of_the_table_say_what_fell_short(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[jobs.Job] = []
 
-    def work(name: str, wanted: list[jobs.Job], do: Any, processes: int) -> list[dict[str, Any]]:
+    def work(name: str, wanted: list[jobs.Job], do: Any) -> list[dict[str, Any]]:
         asked.extend(wanted)
         bounds = {metric: [0.99, 0.1] for metric in sound.METRICS}
         real = {"bounds": bounds, "n": 300, "round_trip_accuracy": 0.98, "round_trip_error": 0.4}
