@@ -44,32 +44,39 @@ results-images: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.nll
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.thesis
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.frontier
+	$(BIN)/python -m benchmarks.quotes
 
 # SeqGAN against likelihood on languages that are known and on captions: about two CPU-hours, two processes.
 results-text: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.text
+	$(BIN)/python -m benchmarks.quotes
 
 # GraphGAN against simpler scores of links: about four CPU-minutes, one process.
 results-graphs: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.graphs
+	$(BIN)/python -m benchmarks.quotes
 
 # Imitation against cloning, five seeds each: about five CPU-minutes, one process.
 results-control: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.control
+	$(BIN)/python -m benchmarks.quotes
 
 # Recurrent VAE, GAN, VAE-GAN and TimeGAN beside their baselines: about ten CPU-minutes, one process.
 results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
+	$(BIN)/python -m benchmarks.quotes
 
 # Spoken digits from the label, judged by what is heard, and the speed of reading: about three CPU-hours, one process.
 results-audio: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
+	$(BIN)/python -m benchmarks.quotes
 
 # Models that are told labels, against the same without; attention against none: about four CPU-hours, two processes.
 results-conditional: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conditional
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attention
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faces
+	$(BIN)/python -m benchmarks.quotes
 
 # Which divergence drops modes, what KL schedules do, whether the doctor is right, games by remedies on mixtures, stacked
 # digits: about fifteen CPU-hours, two processes.
@@ -79,10 +86,12 @@ results-stability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.doctor
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.remedies
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.stacked
+	$(BIN)/python -m benchmarks.quotes
 
 # What several processes send and hold: about four CPU-minutes, two processes.
 results-processes: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.processes
+	$(BIN)/python -m benchmarks.quotes
 
 # Speed of training, judging and using against peers, sizes of images, a million of them; one CPU thread: about an hour.
 results-speed: .rivals/.installed
@@ -90,6 +99,7 @@ results-speed: .rivals/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judging
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sizes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.quotes
 
 benchmarks: results-speed
 

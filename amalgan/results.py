@@ -4,6 +4,7 @@
     read("speed")          the rows
     show("speed")          the same in the terminal
     wrong(text)            figures quoted in a text that are not what their rows say
+    filled(text)           the text with figures that are
 
 Beside the rows stands `NAME.md`, rendered from them: tables, intervals, floors, published figures with their sources,
 notes, and the pictures `pictures/NAME-*.png` and `.svg`. In prose a figure is quoted as
@@ -308,6 +309,22 @@ def quoted(text: str) -> list[Quote]:
         Quote(m["name"], tuple(m["key"].split("/")), m["field"] or "value", m["figure"] or "")
         for m in MARK.finditer(text)
     ]
+
+
+def filled(text: str, folder: Path = FOLDER) -> str:
+    """The text with its marked figures as their rows say, to as many digits as stood there; what has no row stays."""
+    rows = {name: {row.key: row for row in read(name, folder)} for name in {quote.name for quote in quoted(text)}}
+
+    def figure(found: re.Match[str]) -> str:
+        row = rows[found["name"]].get(tuple(found["key"].split("/")))
+        number, old = getattr(row, found["field"] or "value", None), found["figure"]
+        if old is None or isinstance(number, bool) or not isinstance(number, int | float):
+            return found[0]
+        digits, power, _ = old.partition("e")
+        new = f"{number:{',' * (',' in old)}.{len(digits.partition('.')[2])}{power or 'f'}}"
+        return found[0].removesuffix(old) + new
+
+    return MARK.sub(figure, text)
 
 
 def wrong(text: str, folder: Path = FOLDER) -> list[str]:

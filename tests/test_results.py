@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amalgan.errors import UsageError
-from amalgan.results import Row, quoted, read, show, write, wrong
+from amalgan.results import Row, filled, quoted, read, show, write, wrong
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -142,6 +142,26 @@ def test_a_quote_may_name_a_field_and_group_thousands(tmp_path: Path) -> None:
 def test_a_quote_of_no_row_is_wrong(tmp_path: Path, mark: str) -> None:
     write("speed", [row()], tmp_path)
     assert len(wrong(f"<!-- result: {mark} -->2.125", tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.9", "2.1"),
+        ("1.900", "2.125"),
+        ("7", "2"),
+        ("-1.50", "2.12"),
+        ("", ""),
+        ("1,900.0", "2.1"),
+        ("1.9e-3", "2.1e+00"),
+    ],
+)
+def test_figures_are_filled_to_the_digits_that_stood_there(tmp_path: Path, old: str, new: str) -> None:
+    write("speed", [row(low=1.5)], tmp_path)
+    mark = "<!-- result: speed/training/mlp-vae/ratio"
+    text = f"is {mark} -->**{old}** times, {mark} low -->9.9, <!-- result: speed/training/other/ratio -->3."
+    made = filled(text, tmp_path)
+    assert made == text.replace(f"**{old}**", f"**{new}**").replace("9.9", "1.5") and filled(made, tmp_path) == made
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
