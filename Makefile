@@ -66,7 +66,7 @@ results-series: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.series
 	$(BIN)/python -m benchmarks.quotes
 
-# Spoken digits from the label, judged by what is heard, and the speed of reading: about three CPU-hours, one process.
+# Spoken digits from the label, judged by what is heard, and the speed of reading: about three CPU-hours, two processes.
 results-audio: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
 	$(BIN)/python -m benchmarks.quotes

@@ -176,13 +176,13 @@ def read_json(path: Path, what: str) -> Any:
         raise AmalganError(what, f"{path} is damaged ({error})", "restore it from a copy, or train again") from None
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; a line half written, when its writer was killed or just now, is left out."""
+def read_lines(path: Path, having: str) -> list[dict[str, Any]]:
+    """JSON objects that have a name, one a line; a line half written, by a writer who was killed or is at it, is left out."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
-    return [line for line in found if isinstance(line, dict)]
+    return [line for line in found if isinstance(line, dict) and having in line]
 
 
 def sweep(folder: Path) -> None:

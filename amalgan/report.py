@@ -240,7 +240,7 @@ def _label(results: dict[str, Any], metric: str) -> str:
 def _curves(results: dict[str, Any], folder: Path) -> str:
     logs: dict[str, list[list[dict[str, Any]]]] = {}
     for run in results["runs"]:
-        lines = files.read_lines(folder / run["folder"] / "log.jsonl")
+        lines = files.read_lines(folder / run["folder"] / "log.jsonl", "examples")
         if lines:
             logs.setdefault(run["recipe"], []).append(lines)
     terms = dict.fromkeys(
@@ -289,7 +289,7 @@ def _doctor(results: dict[str, Any], folder: Path) -> str:
     said = []
     for name in results["recipes"]:
         logs = {run["seed"]: folder / run["folder"] for run in results["runs"] if run["recipe"] == name}
-        looked = {seed: (at, files.read_lines(at / "log.jsonl")) for seed, at in logs.items()}
+        looked = {seed: (at, files.read_lines(at / "log.jsonl", "examples")) for seed, at in logs.items()}
         looked = {seed: (at, lines) for seed, (at, lines) in looked.items() if any("signals" in line for line in lines)}
         diagnoses = {
             seed: examine(History(files.read_json(at / "recipe.json", f"the settings of {at}"), lines))

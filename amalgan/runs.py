@@ -91,21 +91,20 @@ class Run:
         self.folder = Path(folder)
         if not (self.folder / "recipe.json").is_file():
             raise UsageError(f"the run {self.folder}", "no recipe.json there", "give the folder that --out named")
-        self.record = files.read_json(self.folder / "recipe.json", f"the run {self.folder}")
-        self.record = self.record if isinstance(self.record, dict) else {}
-        lacking = [name for name, kind in FIELDS.items() if not isinstance(self.record.get(name), kind)]
-        if "format" not in lacking and self.record["format"] > FORMAT:
+        record = files.read_json(self.folder / "recipe.json", f"the run {self.folder}")
+        self.record: dict[str, Any] = record if isinstance(record, dict) else {}
+        lacking = _lacking(self.record)
+        if lacking != "format" and self.record["format"] > FORMAT:
             found = f"a run of amalgan {self.record.get('version')}; this is {__version__}"
             raise AmalganError(f"the run {self.folder}", found, "update amalgan")
-        lacking = lacking or [name for name in OF_DATA if name not in self.record["data"]]
-        if not lacking:
-            try:
-                self.spec = Spec.from_json(self.record["spec"])
-            except (KeyError, TypeError) as error:
-                lacking = [f"spec ({error})"]
-        if lacking:
-            found = f"recipe.json is damaged: no {lacking[0]}"
-            raise AmalganError(f"the run {self.folder}", found, "restore it from a copy")
+        try:
+            if lacking:
+                raise KeyError(lacking)
+            self.spec = Spec.from_json(self.record["spec"])
+        except (KeyError, TypeError) as error:
+            raise AmalganError(
+                f"the run {self.folder}", f"recipe.json is damaged: no {error}", "restore it from a copy"
+            ) from None
         self.recipe: str = self.record["recipe"]
         self.arguments: dict[str, Any] = self.record["arguments"]
         self.seed: int = self.record["seed"]
@@ -155,7 +154,7 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""
-        return [line for line in files.read_lines(self.folder / "log.jsonl") if "step" in line]
+        return files.read_lines(self.folder / "log.jsonl", "step")
 
     def fitting(self, data: Any = None) -> Data:
         """The run's own data, or other data made to fit its model."""
@@ -231,6 +230,12 @@ class Run:
                 f"give x of shape (B, {', '.join(map(str, self.spec.shape))})",
             )
         return x.float()
+
+
+def _lacking(record: dict[str, Any]) -> str | None:
+    """The first thing that a record cannot do without and has not; "format" before all others."""
+    lacking = [name for name, kind in FIELDS.items() if not isinstance(record.get(name), kind)]
+    return next(iter(lacking or [name for name in OF_DATA if name not in record["data"]]), None)
 
 
 def load(folder: str | Path, data: Any = None) -> Run:
@@ -614,7 +619,7 @@ class Keeper:
         path, self._earlier = self.folder / "log.jsonl", {"seconds": 0.0, "cpu_seconds": 0.0}
         if not path.is_file():
             return
-        kept = [line for line in files.read_lines(path) if line.get("step", math.inf) <= self.trainer.step_count]
+        kept = [line for line in files.read_lines(path, "step") if line["step"] <= self.trainer.step_count]
         self.looks = [line for line in kept if "signals" in line]
         if kept:
             self._earlier = {key: kept[-1][key] for key in self._earlier}

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from amalgan.files import read_lines
 from amalgan.metrics.intervals import seed_interval
 from benchmarks.machine import processor
 
@@ -37,14 +38,7 @@ def key(job: Job) -> str:
 
 def finished(name: str) -> dict[str, dict[str, Any]]:
     """The results so far by the key of their job; a line cut short by a power failure is passed over."""
-    path, results = RUNS / f"{name}.jsonl", {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        results[key(record["job"])] = record["result"]
-    return results
+    return {key(line["job"]): line["result"] for line in read_lines(RUNS / f"{name}.jsonl", "job")}
 
 
 def work(name: str, jobs: list[Job], do: Callable[[Job], dict[str, Any]], processes: int = 2) -> list[dict[str, Any]]:

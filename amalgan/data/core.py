@@ -63,7 +63,10 @@ class Spec:
     @classmethod
     def from_json(cls, held: dict[str, Any]) -> Spec:
         """Back from `to_json`; raises KeyError or TypeError for anything else."""
-        return cls(held["modality"], tuple(held["shape"]), tuple(held["classes"]), dict(held.get("details", {})))
+        shape = tuple(held["shape"])
+        if not shape or not all(isinstance(side, int) and side > 0 for side in shape):
+            raise TypeError(f"shape {held['shape']!r}")
+        return cls(held["modality"], shape, tuple(held["classes"]), dict(held.get("details", {})))
 
 
 # Rows of a block of images, and (row in the block, reason) of those that could not be read.

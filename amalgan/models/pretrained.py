@@ -65,7 +65,7 @@ def from_pretrained(folder: str | Path) -> LatentModel:
         model: LatentModel = recipes.plan(config["recipe"], Spec.from_json(config["spec"]), config["arguments"]).model
         model.grow(config["grown"])
         model.load_state_dict(load((folder / "model.safetensors").read_bytes()))
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AmalganError(f"the model in {folder}", f"damaged: {reason}", "restore it from a copy") from None
     return model.eval()
