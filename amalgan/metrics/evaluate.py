@@ -232,7 +232,7 @@ def taught_score(model: Any, prior: str, against: Reference, seed: int) -> tuple
     count = max(against.n, min(TAUGHT, len(against.train)))
     samples, c = as_saved(model.sample(count, seed=seed, prior=prior).cpu().float()), model.labels(count, seed)
     accuracy = taught(samples, c, against.real, against.real_c, against.classes, seed)
-    return accuracy, f"{count} samples, tested on {int((against.real_c >= 0).sum())} real images"
+    return accuracy, f"{count} samples, tested on {int((against.real_c >= 0).sum())} real ones"
 
 
 def memorisation_scores(samples: Tensor, against: Reference) -> dict[str, tuple[float, str]]:
