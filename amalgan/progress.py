@@ -110,7 +110,7 @@ def print_diagnosis(diagnosis: Any, run: Any) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    if not diagnosis.looks and not diagnosis.findings:
+    if diagnosis.healthy is None:
         console.print(f"{run.folder}: nothing to go by yet, no look was taken")
     elif diagnosis.healthy:
         console.print(f"{run.folder}: healthy, by {diagnosis.looks} look{'s'[: diagnosis.looks != 1]}")

@@ -298,7 +298,7 @@ def _doctor(results: dict[str, Any], folder: Path) -> str:
         if not diagnoses:
             continue
         colour, alone = colour_of(results, name), len(diagnoses) == 1
-        healthy = sum(diagnosis.healthy for diagnosis in diagnoses.values())
+        healthy = sum(bool(diagnosis.healthy) for diagnosis in diagnoses.values())
         state = ("healthy" if healthy else "not well") if alone else f"{healthy} of {len(diagnoses)} runs healthy"
         chip = f'<span class="chip {colour}"></span>{escape(name)}'
         progress = "".join(

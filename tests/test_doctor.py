@@ -126,9 +126,11 @@ def test_a_healthy_history_has_no_findings(signals: dict[str, Any], arguments: d
 
 @pytest.mark.parametrize(("looks", "said"), [(0, "no look"), (1, "healthy, by 1 look\n"), (7, "healthy, by 7 looks\n")])
 def test_only_what_was_looked_at_is_called_healthy(looks: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_diagnosis(Diagnosis((), "", looks), SimpleNamespace(folder="runs/a"))
+    examined = Diagnosis((), "", looks)
+    print_diagnosis(examined, SimpleNamespace(folder="runs/a"))
     printed = capsys.readouterr().out
     assert said in printed and ("healthy" in printed) == (looks > 0)
+    assert examined.to_json()["healthy"] is (True if looks else None)
 
 
 def test_one_bad_look_is_no_finding() -> None:

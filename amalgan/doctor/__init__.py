@@ -47,8 +47,10 @@ class Diagnosis:
     looks: int
 
     @property
-    def healthy(self) -> bool:
-        """Nothing fails, nothing hurts; some of it could perhaps be had for less."""
+    def healthy(self) -> bool | None:
+        """Nothing fails, nothing hurts; some of it could perhaps be had for less. None where there is nothing to go by."""
+        if not self.looks and not self.findings:
+            return None
         return not any(finding.severity in (FAILS, HURTS) for finding in self.findings)
 
     @property
