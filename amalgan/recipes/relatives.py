@@ -130,7 +130,7 @@ def infogan(
     Arguments:
         latent: dimensions of the noise, >= 1.
         codes: how many of them must be readable, >= 1, at most all.
-        information: weight of that, >= 0; on digits 0.1 makes them readable (98 % of their variance) at no price, 1 costs samples.
+        information: weight of that, >= 0; on digits 0.1 makes them readable at no price, 1 costs samples.
         game: what the two players minimise.
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
