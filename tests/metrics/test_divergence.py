@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from amalgan.errors import UsageError
-from amalgan.metrics.divergence import jensen_shannon
+from amalgan.metrics.divergence import Divergence, jensen_shannon
 
 
 def known(mean: float, sigma: float) -> float:
@@ -56,6 +56,18 @@ def test_narrow_sets_saturate_however_near_they_lie() -> None:
     found = jensen_shannon(real, fake + torch.tensor([0.0, 0.02]))
     assert found.saturated and found.value == pytest.approx(math.log(2), abs=0.02)
     assert "not by how much" in found.sentence
+
+
+def test_a_discriminator_that_learns_nothing_tells_nothing_apart() -> None:
+    """Stopped where it began, it calls no example real and none generated: that is not to mistake none."""
+    alike = [torch.randn(60, 64, generator=torch.Generator().manual_seed(seed)) for seed in (2, 3)]
+    found = jensen_shannon(*alike, seed=1)
+    assert found.value == pytest.approx(0, abs=0.05) and not found.saturated and found.mistaken >= 40
+    assert "do not tell the two apart" in found.sentence and "-0.000" not in found.sentence
+
+
+def test_hardly_below_nothing_is_nothing() -> None:
+    assert "at least 0.000 nats [0.000, 0.000]" in Divergence(-1e-16, -2e-16, 0.0, 60, 120).sentence
 
 
 @pytest.mark.slow
