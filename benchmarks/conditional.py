@@ -5,7 +5,8 @@
                       label among its inputs (mnist)
 
 Steps were chosen with seed 100 on validation images, where twice as many gained nothing. Metrics on the test split; the
-floor is what real test images score in the same classifier, the ceiling its guess of the most frequent class. Each run is a line of docs/results/runs/conditional.jsonl.
+floor is what real test images score in the same classifier, the ceiling its guess of the most frequent class. Each run is a
+line of docs/results/runs/conditional.jsonl.
 
     python -m benchmarks.conditional                 # every table; stopped, it goes on where it was
     python -m benchmarks.conditional mnist
