@@ -71,7 +71,7 @@ results-audio: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sound
 	$(BIN)/python -m benchmarks.quotes
 
-# Models that are told labels, against the same without; attention against none: about four CPU-hours, two processes.
+# Models that are told labels, against the same without; attention against none; faces: about ten CPU-hours, two processes.
 results-conditional: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conditional
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attention

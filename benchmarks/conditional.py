@@ -4,8 +4,8 @@
                       them; a generator that is told by modulation; a discriminator that projects, classifies, or has the
                       label among its inputs (mnist)
 
-Steps were chosen with seed 100 on validation images, where twice as many gained nothing. Metrics on the test split; the
-floor is what real test images score in the same classifier, the ceiling its guess of the most frequent class. Each run is a
+Steps were chosen with seed 100 on validation images, where the GAN on MNIST gained nothing by twice as many. Metrics on the
+test split; the floor is what real test images score in the same classifier, the ceiling its guess of the most frequent class. Each run is a
 line of docs/results/runs/conditional.jsonl.
 
     python -m benchmarks.conditional                 # every table; stopped, it goes on where it was
