@@ -34,6 +34,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("ae", {}), ("vae", {}), ("vae", {"decoder_condition": "modulation"}),
     *(("gan", asked) for asked in ASKED), *(("vaegan", asked) for asked in ASKED),
     ("vaegan", {"decoder_condition": "modulation", "deviation": True, "spectral": True}),
+    ("aae", {}), ("bigan", {}), ("infogan", {}),
     ("sagan", {}), ("r3gan", {}), ("wavegan", {"critic_steps": 1}), ("specgan", {"critic_steps": 1}),
 ]  # fmt: skip
 
@@ -163,7 +164,7 @@ def test_a_label_in_a_persons_words() -> None:
 
 
 def test_data_without_labels_and_packs_are_refused() -> None:
-    for recipe in ("ae", "vae", "gan", "vaegan", "sagan", "r3gan"):
+    for recipe in ("ae", "vae", "gan", "vaegan", "aae", "bigan", "infogan", "sagan", "r3gan"):
         with pytest.raises(UsageError, match="data without labels"):
             recipes.plan(recipe, Spec("images", (1, 16, 16)), {"condition": "labels"})
     with pytest.raises(UsageError, match="leave --pack out"):

@@ -103,6 +103,11 @@ class Given(nn.Module):
         super().__init__()
         self.network, self.c = network, c
 
+    @property
+    def guess(self) -> nn.Module:
+        """What a discriminator reads off its features, where it does: see `Classifying`."""
+        return self.network.guess  # type: ignore[return-value]
+
     def forward(self, x: Tensor) -> Any:
         return self.network(x, self.c.repeat(len(x) // len(self.c), *[1] * (self.c.dim() - 1)))
 
@@ -155,7 +160,7 @@ class Classifying(nn.Module):
     """x -> logits (B,), features (B, F) of a discriminator; `guess(features)` says c: (B, K) logits, or numbers.
 
     Arguments:
-        network: the discriminator.
+        network: the discriminator, which may be told conditions of its own.
         features: F.
         outputs: K.
     """
@@ -164,8 +169,13 @@ class Classifying(nn.Module):
         super().__init__()
         self.network, self.guess = network, nn.Linear(features, outputs)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        judged: tuple[Tensor, Tensor] = self.network(x)
+    @property
+    def told(self) -> bool:
+        """Whether the discriminator takes a condition, too."""
+        return is_told(self.network)
+
+    def forward(self, x: Tensor, *told: Tensor) -> tuple[Tensor, Tensor]:
+        judged: tuple[Tensor, Tensor] = self.network(x, *told)
         return judged
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from amalgan.recipes.images import Game, LikelihoodName, Told, model_of, penalties, plan_of, total
+from amalgan.recipes.images import Condition, Game, LikelihoodName, Told, model_of, penalties, plan_of, told_of, total
 
 if TYPE_CHECKING:
     from amalgan.data import Spec
@@ -31,6 +31,8 @@ def aae(
     r1: float = 1.0,
     lazy: int = 8,
     noisy: bool = False,
+    condition: Condition = "none",
+    hidden: float = 0.1,
     width: int = 32,
     likelihood: LikelihoodName = "gaussian",
     variance: float = 0.02,
@@ -49,6 +51,8 @@ def aae(
         r1: strength of the slope penalty at draws from N(0, I), >= 0; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
         noisy: the code of an image is a Gaussian instead of a point.
+        condition: labels tells them to encoder and decoder, so that examples can be asked for by label.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
         variance: of one pixel, for the gaussian likelihood (squared pixels of [0, 1]); the scale for laplace.
@@ -62,7 +66,8 @@ def aae(
 
     judge = lambda: points.Discriminator((latent,), 128)  # noqa: E731
     posterior = GaussianPosterior if noisy else PointPosterior
-    model = model_of(spec, latent, width, likelihood, variance, True, judge, posterior)
+    told = told_of(spec, condition, "embedding", hidden)
+    model = model_of(spec, latent, width, likelihood, variance, True, judge, posterior, told)
     model.sides = ("code", "z")
     slopes = penalties(r1, 0.0, 0.0, lazy, (), "code")
     play = total(o.gan(game, ("z",), ("encoder",), real="code"), *slopes)
@@ -77,6 +82,8 @@ def bigan(
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
+    condition: Condition = "none",
+    hidden: float = 0.1,
     width: int = 32,
     lr: float = 4e-4,
     batch: int = 64,
@@ -92,19 +99,25 @@ def bigan(
         r1: strength of the slope penalty at pairs of data, >= 0; 0 for none.
         r2: strength of the slope penalty at pairs of samples, >= 0; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        condition: labels tells them to all networks, so that examples can be asked for by label.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         lr: Adam's step size.
         batch: examples per step.
         ema: decay of the moving average of encoder and generator, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
+    from amalgan.networks.conditions import Projected
     from amalgan.networks.pairs import Pairs
     from amalgan.recipes.images import room_of
 
-    def judge() -> Any:
-        return Pairs(room_of(spec).Encoder(spec.shape, SEEN, width), SEEN, spec.shape, latent)
+    told = told_of(spec, condition, "embedding", hidden)
 
-    model = model_of(spec, latent, width, encoder=True, discriminator=judge)
+    def judge() -> Any:
+        pairs = Pairs(room_of(spec).Encoder(spec.shape, SEEN, width), SEEN, spec.shape, latent)
+        return Projected(pairs, told.embedding(pairs.verdict.in_features)) if told else pairs
+
+    model = model_of(spec, latent, width, encoder=True, discriminator=judge, told=told)
     model.sides = ("pair", "made_pair")
     terms = total(o.Inference(game), *penalties(r1, r2, 0.0, lazy, ("made_pair",), "pair"))
     return plan_of(model, [(terms, 1.0)], lr, batch, ema)
@@ -120,6 +133,8 @@ def infogan(
     r1: float = 1.0,
     r2: float = 1.0,
     lazy: int = 8,
+    condition: Condition = "none",
+    hidden: float = 0.1,
     width: int = 32,
     lr: float = 4e-4,
     batch: int = 64,
@@ -135,6 +150,8 @@ def infogan(
         r1: strength of the slope penalty at the data, >= 0; 0 for none.
         r2: strength of the slope penalty at the samples, >= 0; 0 for none.
         lazy: penalties act on every so-manieth step, that many times as strong, >= 1.
+        condition: labels tells them to both players, so that codes are for what a label does not say.
+        hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         lr: Adam's step size.
         batch: examples per step.
@@ -142,17 +159,21 @@ def infogan(
     """
     from amalgan import objectives as o
     from amalgan.errors import UsageError
-    from amalgan.networks.conditions import Classifying
+    from amalgan.networks.conditions import Classifying, Projected
     from amalgan.recipes.images import room_of
 
     if codes > latent:
         raise UsageError(f"codes={codes}", f"latent={latent}, fewer than that", f"write --latent {codes} or more")
 
+    told = told_of(spec, condition, "embedding", hidden)
+
     def judge() -> Any:
         network = room_of(spec).Discriminator(spec.shape, width)
-        return Classifying(network, network.verdict.in_features, codes)
+        features = network.verdict.in_features
+        asked = Projected(network, told.embedding(features)) if told else network
+        return Classifying(asked, features, codes)
 
-    model = model_of(spec, latent, width, discriminator=judge)
+    model = model_of(spec, latent, width, discriminator=judge, told=told)
     slopes = penalties(r1, r2, 0.0, lazy, ("fake",))
     terms = total(o.gan(game), *slopes) + information * o.MutualInformation()
     return plan_of(model, [(terms, 1.0)], lr, batch, ema)
@@ -202,7 +223,7 @@ def cvaegan(
         ema: decay of the moving average of encoder and decoder, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
-    from amalgan.recipes.images import discriminator_of, told_of
+    from amalgan.recipes.images import discriminator_of
 
     told: Told | None = told_of(spec, "labels", "embedding", hidden, "classifier")
     judge = discriminator_of(spec, width, batch, told=told)
