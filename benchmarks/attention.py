@@ -7,8 +7,8 @@ In a row `attention` layers look at all pixels of their maps, in a row `local` e
 convolutions. Steps, batch, seeds and first weights are the same. Agreement is the share of matching halves among well-formed
 images; guessing would match 1 of 16.
 
-Step sizes and slope penalties were chosen with seed 100 on validation data: of the recipe's own and up to
-three more those that learned most. 2,500 steps are a CPU's budget here, and few for any GAN.
+Step sizes and slope penalties were chosen with seed 100 on validation data, of two or three each with the recipe's own among
+them, as those with which it learned most. 2,500 steps are what a CPU does in ten minutes, and few for any GAN.
 
     python -m benchmarks.attention                      # both tables, seeds 0 to 2; stopped, it goes on where it was
     python -m benchmarks.attention --seeds 100          # to choose settings by: nothing is written but the runs
