@@ -1,7 +1,7 @@
 """Does attention help? The same networks with as many weights, but for what a layer of attention may look at.
 
-    long-range    two halves that must match (`amalgan.data.halves`): grey, 16 x 64 px
-    cifar         colour, 32 x 32 px
+    long-range         two halves that must match (`amalgan.data.halves`): grey, 16 x 64 px
+    cifar-attention    CIFAR-10, 32 x 32 px, colour
 
 In a row `attention` layers look at all pixels of their maps, in a row `local` each pixel at itself alone, through the same four
 convolutions. Steps, batch, seeds and first weights are the same. Agreement is the share of matching halves among well-formed
@@ -29,11 +29,11 @@ from amalgan.results import Row, show, write
 from benchmarks import jobs
 from benchmarks.machine import data_folder
 
-DATA = {"long-range": "halves", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
+DATA = {"long-range": "halves", "cifar-attention": "cifar10/cifar10_jpg_60k.tar.gz"}
 STEPS, SEEDS, N = 5000, [0, 1, 2], 5000
 METRICS = {
     "long-range": ("agreement", "formed", "frechet", "recall", "coverage"),
-    "cifar": ("frechet", "kernel", "recall", "coverage"),
+    "cifar-attention": ("frechet", "kernel", "recall", "coverage"),
 }
 NARROW = {"width": 16, "batch": 32, "attention": "released"}
 SAGAN: dict[str, Any] = NARROW | {"lr": 3e-4}  # the discriminator's is four times as large
@@ -78,7 +78,6 @@ def do(job: jobs.Job) -> dict[str, Any]:
     import time
 
     from amalgan import recipes
-    from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
     from amalgan.training import Trainer
 
@@ -97,29 +96,22 @@ def do(job: jobs.Job) -> dict[str, Any]:
     training = time.process_time() - start
     gammas = {name: value for name, value in trainer.signals.read().items() if name.startswith("gamma")}
     with trainer.averaged_model() as model:
-        rows = evaluate(model, data, n=N, seed=job["seed"], against=against)
-    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in METRICS[job["table"]]}
+        found = jobs.scored(model, data, against, METRICS[job["table"]], N, job["seed"])
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    return {"numbers": {row.metric: row.value for row in rows}, "bounds": bounds, "gammas": gammas,
-            "parameters": parameters, "training_cpu_seconds": round(training, 1)}  # fmt: skip
+    return found | {"gammas": gammas, "parameters": parameters, "training_cpu_seconds": round(training, 1)}
 
 
 def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
-    """The mean over seeds with its t-interval."""
-    from amalgan.modalities.images import METRICS as KNOWN
-
+    """Of one cell."""
     recipe, arguments, far = ROWS[row]
     settings = " ".join([recipe, *(f"--{name} {value}" for name, value in arguments.items())])
     where = "looks everywhere" if far else "each pixel looks at itself alone"
-    for metric in METRICS[table]:
-        floor, ceiling = results[0]["bounds"][metric]
-        yield Row(
-            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better,
-            **jobs.over_seeds([result["numbers"][metric] for result in results], results),
-            n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.attention {table}",
-            note=f"{settings}; {where}; {STEPS:,} steps; {results[0]['parameters']:,} weights; "
-            "CPU seconds: training of one run",
-        )  # fmt: skip
+    note = (
+        f"{settings}; {where}; {STEPS:,} steps; {results[0]['parameters']:,} weights; CPU seconds: training of one run"
+    )
+    return jobs.rows_of(
+        table, row, METRICS[table], results, n=N, command=f"python -m benchmarks.attention {table}", note=note
+    )
 
 
 def main() -> None:

@@ -70,37 +70,24 @@ def job(table: str, row: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, judge, forget the folder."""
-    from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
 
     folder, data = ROOT / "runs" / "conditional" / f"{key(jobs.key(job)):x}", opened(job["table"])
     run = jobs.trained(folder, data, job)
-    training = run.log()[-1]["cpu_seconds"]
-    against = judged(job["table"])
-    rows = evaluate(run.model, data, n=N, seed=job["seed"], against=against, k_importance=2, n_importance=2)
-    prior = "fitted" if run.model.fitted is not None else "standard"
-    numbers = {row.metric: row.value for row in rows if row.prior in ("", prior)}
-    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in METRICS}
+    found = jobs.scored(run.model, data, judged(job["table"]), METRICS, N, job["seed"])
+    found["training_cpu_seconds"] = run.log()[-1]["cpu_seconds"]
     shutil.rmtree(folder)
-    return {"numbers": numbers, "bounds": bounds, "prior": prior, "training_cpu_seconds": training}
+    return found
 
 
 def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
-    """The mean over seeds with its t-interval."""
-    from amalgan.modalities.images import METRICS as KNOWN
-
+    """Of one cell."""
     recipe, arguments, _ = ROWS[row]
     settings = "; ".join([recipe, *(f"{name}={value}" for name, value in arguments.items())])
-    for metric in METRICS:
-        values = [result["numbers"][metric] for result in results if metric in result["numbers"]]
-        if not values:
-            continue
-        floor, ceiling = results[0]["bounds"][metric]
-        yield Row(
-            table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, **jobs.over_seeds(values, results),
-            n=N, floor=floor, ceiling=ceiling, command=f"python -m benchmarks.conditional {table}",
-            note=f"{STEPS} steps; {settings}; {results[0]['prior']} prior; CPU seconds: training of one run",
-        )  # fmt: skip
+    note = f"{STEPS} steps; {settings}; {results[0]['prior']} prior; CPU seconds: training of one run"
+    return jobs.rows_of(
+        table, row, METRICS, results, n=N, command=f"python -m benchmarks.conditional {table}", note=note
+    )
 
 
 def main() -> None:

@@ -54,18 +54,12 @@ def job(row: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, judge, ask the doctor."""
-    from amalgan.metrics.evaluate import evaluate
     from amalgan.noise import key
 
     folder = ROOT / "runs" / "faces" / f"{key(jobs.key(job)):x}"
     run = jobs.trained(folder, opened(), job)
     against = judged("test" if job["seed"] in SEEDS else "validation")
-    rows = evaluate(run.model, opened(), against=against, n=against.n, k_importance=2, n_importance=2)
-    prior = "fitted" if run.model.fitted is not None else "standard"
-    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in METRICS}
-    found = {
-        "numbers": {row.metric: row.value for row in rows if row.prior in ("", prior)},
-        "bounds": bounds,
+    found = jobs.scored(run.model, opened(), against, METRICS, against.n, job["seed"]) | {
         "n": against.n,
         "findings": [finding.name for finding in run.diagnose().findings],
         "training_cpu_seconds": run.log()[-1]["cpu_seconds"],
@@ -75,21 +69,13 @@ def do(job: jobs.Job) -> dict[str, Any]:
 
 
 def rows(row: str, results: list[dict[str, Any]]) -> Iterator[Row]:
-    """The mean over seeds with its t-interval, and what the doctor said."""
-    from amalgan.modalities.images import METRICS as KNOWN
-
+    """Of one cell, and what the doctor said."""
     said = Counter(name for result in results for name in result["findings"])
     findings = ", ".join(f"{name} ({times} of {len(results)})" for name, times in said.items()) or "nothing"
-    for metric in METRICS:
-        values = [result["numbers"][metric] for result in results if metric in result["numbers"]]
-        if not values:
-            continue
-        floor, ceiling = results[0]["bounds"][metric]
-        yield Row(
-            "faces", row, metric, KNOWN[metric].unit, KNOWN[metric].better, **jobs.over_seeds(values, results),
-            n=results[0]["n"], floor=floor, ceiling=ceiling, command="python -m benchmarks.faces",
-            note=f"{STEPS:,} steps; the doctor says: {findings}; CPU seconds: training of one run",
-        )  # fmt: skip
+    note = f"{STEPS:,} steps; the doctor says: {findings}; CPU seconds: training of one run"
+    return jobs.rows_of(
+        "faces", row, METRICS, results, n=results[0]["n"], command="python -m benchmarks.faces", note=note
+    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +25,7 @@ import torch
 
 from amalgan.files import read_lines
 from amalgan.metrics.intervals import seed_interval
+from amalgan.results import Row
 from benchmarks.machine import processor
 
 Job = dict[str, Any]
@@ -120,8 +121,31 @@ def trained(folder: Path, data: Any, job: Job) -> Any:
     if (folder / "recipe.json").exists():
         run = runs.load(folder, data)
         return run if run.finished else runs.resume(folder, data=data)
-    named = {name: job[name] for name in ("steps", "seed")}
+    named = {name: job[name] for name in ("steps", "minutes", "device", "seed") if name in job}
     return runs.train(job["recipe"], data, out=folder, threads=1, **named, **job["arguments"])
+
+
+def scored(model: Any, data: Any, against: Any, metrics: Iterable[str], n: int, seed: int) -> dict[str, Any]:
+    """A model's numbers, of samples from its fitted prior where it has one, and between which bounds those of `metrics` lie."""
+    from amalgan.metrics.evaluate import evaluate
+
+    rows = evaluate(model, data, n=n, seed=seed, against=against, k_importance=2, n_importance=2)
+    prior = "fitted" if model.fitted is not None else "standard"
+    numbers = {row.metric: row.value for row in rows if row.prior in ("", prior)}
+    bounds = {name: [against.floor.get(name), against.ceiling.get(name)] for name in metrics}
+    return {"numbers": numbers, "bounds": bounds, "prior": prior}
+
+
+def rows_of(table: str, row: str, metrics: Iterable[str], results: list[dict[str, Any]], **about: Any) -> Iterator[Row]:
+    """Of what `scored` found in several runs, for each metric that they have, the mean over seeds with its t-interval."""
+    from amalgan.modalities.images import METRICS as KNOWN
+
+    for metric in metrics:
+        values = [result["numbers"][metric] for result in results if metric in result["numbers"]]
+        if values:
+            floor, ceiling = results[0]["bounds"][metric]
+            numbers = {**over_seeds(values, results), "floor": floor, "ceiling": ceiling}
+            yield Row(table, row, metric, KNOWN[metric].unit, KNOWN[metric].better, **numbers | about)
 
 
 def publish(file: str, doc: str | None, tables: Iterable[str], table: Callable[[str], list[Any]]) -> None:

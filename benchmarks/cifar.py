@@ -1,0 +1,130 @@
+"""CIFAR-10: methods of 2015 to 2024 beside each other, the same time for each, with labels and without.
+
+    dcgan     non-saturating, no penalty; networks of convolutions                            Radford et al. 2016
+    sngan     hinge, spectral normalisation; residual networks                                Miyato et al. 2018
+    sagan     the same with self-attention                                                    Zhang et al. 2019
+    r3gan     relativistic, penalties on slopes; residual networks without normalisation      Huang et al. 2024
+    vaegan    -ELBO + lam * game; networks of convolutions
+
+A row is a method's objective on this library's networks, by the recipe's settings but for those in `ROWS`, by which residual
+networks are narrow enough for a CPU. Metrics on test images, in our features; with Inception's weights the standard distance, too.
+
+    python -m benchmarks.cifar                                                # table cifar, three seeds, 8 minutes a run
+    python -m benchmarks.cifar --labels                                       # table cifar-labels
+    python -m benchmarks.cifar --device cuda --minutes 30 --width 64          # table cifar-cuda
+    python -m benchmarks.cifar --lossless --inception inception.safetensors   # 4,000 training images, exact pixels
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from amalgan.results import Row, show, write
+from benchmarks import jobs
+from benchmarks.attention import R3GAN, SAGAN
+from benchmarks.machine import ROOT, data_folder
+
+DATA = {"cifar": "cifar10_jpg_60k.tar.gz", "cifar-lossless": "cifar10_png_4k1k.zip"}
+SEEDS, N = [0, 1, 2], 5000
+METRICS = ("frechet", "kernel", "precision", "recall", "coverage", "label_accuracy", "class_diversity", "tstr")
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dcgan": ("gan", {"game": "non-saturating", "r1": 0.0, "r2": 0.0}),
+    "sngan": ("sagan", SAGAN | {"attention": "none"}),
+    "sagan": ("sagan", SAGAN),
+    "r3gan": ("r3gan", R3GAN | {"attention": "none"}),
+    "vaegan": ("vaegan", {}),
+}
+
+
+@cache
+def opened(name: str) -> Any:
+    from amalgan import data
+
+    return data.open(str(data_folder() / "cifar10" / DATA[name]))
+
+
+@cache
+def judged(name: str, inception: str = "") -> Any:
+    from amalgan.metrics.evaluate import reference
+    from amalgan.metrics.features import from_file
+
+    return reference(opened(name), "test", N, features=from_file(inception) if inception else None)
+
+
+def job(row: str, seed: int, asked: argparse.Namespace) -> jobs.Job:
+    recipe, arguments = ROWS[row]
+    changed = {"condition": "labels"} if asked.labels else {}
+    changed |= {"width": asked.width} if asked.width else {}
+    return {
+        "data": "cifar-lossless" if asked.lossless else "cifar",
+        "recipe": recipe,
+        "arguments": arguments | changed,
+        "seed": seed,
+        "minutes": asked.minutes,
+        "device": asked.device,
+        "inception": asked.inception,
+    }
+
+
+def do(job: jobs.Job) -> dict[str, Any]:
+    """Train, judge, forget the folder."""
+    from amalgan.noise import key
+
+    folder, data = ROOT / "runs" / "cifar" / f"{key(jobs.key(job)):x}", opened(job["data"])
+    run = jobs.trained(folder, data, job)
+    found = jobs.scored(run.model, data, judged(job["data"]), METRICS, N, job["seed"])
+    if job["inception"]:
+        against = judged(job["data"], job["inception"])
+        found["inception"] = jobs.scored(run.model, data, against, ["frechet"], N, job["seed"])
+    last = run.log()[-1]
+    shutil.rmtree(folder)
+    return found | {"steps": last["step"], "training_cpu_seconds": last["cpu_seconds"]}
+
+
+def rows(table: str, row: str, results: list[dict[str, Any]], asked: argparse.Namespace) -> Iterator[Row]:
+    """Of one cell; in Inception's features in a table of their own."""
+    recipe, _ = ROWS[row]
+    settings = "; ".join([recipe, *(f"{name}={value}" for name, value in job(row, 0, asked)["arguments"].items())])
+    steps = round(fmean(result["steps"] for result in results))
+    about = {
+        "n": N,
+        "command": f"python -m benchmarks.cifar {'--labels' if asked.labels else ''}".rstrip(),
+        "note": f"{asked.minutes:g} minutes a run: {steps:,} steps; {settings}; {results[0]['prior']} prior",
+    }
+    if asked.device == "cuda":
+        about["device"] = torch.cuda.get_device_name()
+    yield from jobs.rows_of(table, row, METRICS, results, **about)
+    if asked.inception:
+        seen = [result | result["inception"] for result in results]
+        yield from jobs.rows_of(f"{table}-inception", row, ["frechet"], seen, **about)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS))
+    parser.add_argument("--labels", action="store_true", help="tell all networks the class")
+    parser.add_argument("--lossless", action="store_true", help="the subset without loss; else all images, as JPEG")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training, a run")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--width", type=int, default=0, help="channels of every network's finest layer; 0: as in ROWS")
+    parser.add_argument("--inception", default="", help="weights of Inception-v3, .safetensors")
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    wanted = [(row, seed) for seed in SEEDS for row in asked.rows]
+    results = jobs.work("cifar", [job(*each, asked) for each in wanted], do, asked.processes)
+    done = jobs.by_cell((row for row, _ in wanted), results)
+    said = {"labels": asked.labels, "lossless": asked.lossless, "cuda": asked.device == "cuda"}
+    table = "-".join(["cifar", *(name for name, so in said.items() if so)])
+    write("conditional", [made for row, some in done.items() for made in rows(table, row, some, asked)])
+    show("conditional")
+
+
+if __name__ == "__main__":
+    main()
