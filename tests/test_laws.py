@@ -481,6 +481,7 @@ SHIELDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "discriminator_condition": ("concatenation", LABELS),
 }
 STRIDES = {name: {**GAME, **TOLD}[name] for name in ("gradient_penalty", "critic_steps", "condition", "hidden")}
+CONDITIONAL = {name: TOLD[name] for name in ("condition", "hidden")}
 CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "ae": {**CODED, **TOLD},
     "vae": {**CODED, **TOLD, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
@@ -504,10 +505,19 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         ),  # at this rate someone wins clearly by the second step
         "share": (0.9, TWO_STAGE),
     },
-    "aae": {**CODED, "lam": (1.0, {}), "game": ("hinge", {}), "r1": (0.1, {}), "lazy": (1, {}), "noisy": (True, {})},
-    "bigan": {**COMMON, **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")}},
+    "aae": {
+        **CODED,
+        **CONDITIONAL,
+        "lam": (1.0, {}),
+        "game": ("hinge", {}),
+        "r1": (0.1, {}),
+        "lazy": (1, {}),
+        "noisy": (True, {}),
+    },
+    "bigan": {**COMMON, **CONDITIONAL, **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")}},
     "infogan": {
         **COMMON,
+        **CONDITIONAL,
         **{name: GAME[name] for name in ("game", "r1", "r2", "lazy")},
         "codes": (1, {}),
         "information": (1.0, {}),
@@ -523,7 +533,7 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "r3gan": {
         **COMMON,
         **{name: GAME[name] for name in ("r1", "r2", "lazy")},
-        **{name: TOLD[name] for name in ("condition", "hidden")},
+        **CONDITIONAL,
         "attention": ("paper", {}),
         "attention_at": (16, {"attention": "paper"}),
         "augment": ("fixed", {}),
@@ -531,7 +541,7 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     },
     "sagan": {
         **COMMON,
-        **{name: TOLD[name] for name in ("condition", "hidden")},
+        **CONDITIONAL,
         "attention": ("none", {}),
         "attention_at": (16, {}),
         "augment": ("fixed", {}),
