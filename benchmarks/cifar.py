@@ -88,6 +88,12 @@ def do(job: jobs.Job) -> dict[str, Any]:
     return found | {"steps": last["step"], "training_cpu_seconds": last["cpu_seconds"]}
 
 
+def flags(asked: argparse.Namespace) -> list[str]:
+    """What was asked for beside rows, in words of the command line."""
+    said = {name: value for name, value in vars(asked).items() if name not in ("rows", "processes") and value}
+    return [f"--{name}" if value is True else f"--{name} {value}" for name, value in said.items()]
+
+
 def rows(table: str, row: str, results: list[dict[str, Any]], asked: argparse.Namespace) -> Iterator[Row]:
     """Of one cell; in Inception's features in a table of their own."""
     recipe, _ = ROWS[row]
@@ -95,7 +101,7 @@ def rows(table: str, row: str, results: list[dict[str, Any]], asked: argparse.Na
     steps = round(fmean(result["steps"] for result in results))
     about = {
         "n": N,
-        "command": f"python -m benchmarks.cifar {'--labels' if asked.labels else ''}".rstrip(),
+        "command": " ".join(["python -m benchmarks.cifar", *flags(asked)]),
         "note": f"{asked.minutes:g} minutes a run: {steps:,} steps; {settings}; {results[0]['prior']} prior",
     }
     if asked.device == "cuda":

@@ -7,7 +7,7 @@ for all others. Halves that know nothing of each other match in one of 16.
 The marks are 48 px apart. No unit of the discriminators in `networks.images` and, without attention,
 `networks.residual` has both in view, and their verdicts are sums over such units: what they say of the left half plus
 what they say of the right. So they judge each half, but not whether the two match, which nothing teaches a generator then.
-All else about the images is learned within some hundreds of steps, so that this is what remains.
+Marks are large and lie in one place, so that to draw them is learned long before to match them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from ..errors import UsageError
 HEIGHT, WIDTH = 16, 64  # px
 CELLS, CELL = 2, 4  # cells along a mark; px of a cell
 MARK = CELLS * CELL  # px
-MARKS = [
-    (slice((HEIGHT - MARK) // 2, (HEIGHT + MARK) // 2), of) for of in (slice(MARK), slice(-MARK, None))
-]  # where they lie
+ROWS = slice((HEIGHT - MARK) // 2, (HEIGHT + MARK) // 2)  # of both marks
+ENDS = (slice(MARK), slice(-MARK, None))  # columns of each
 GREY, INKS = 128, 32  # of 255: the ground; shades of dark, from black up, and of bright, from white down
 CODE = 2 ** torch.arange(CELLS**2).view(CELLS, CELLS)  # what a bright cell adds to the number of its pattern
 PATTERNS = 2**CELLS**2
@@ -55,8 +54,8 @@ class Halves:
         ink = of_inks.integers(INKS, size=(n, 2, CELLS, CELLS))
         marks = np.where(bright[:, None], 255 - ink, ink).repeat(CELL, 2).repeat(CELL, 3)
         x = np.full((n, HEIGHT, WIDTH), GREY, np.uint8)
-        for side, (rows, columns) in enumerate(MARKS):
-            x[:, rows, columns] = marks[:, side]
+        for side, columns in enumerate(ENDS):
+            x[:, ROWS, columns] = marks[:, side]
         return torch.from_numpy(x[:, None]), (torch.from_numpy(bright) * CODE).sum((1, 2))
 
     def agreement(self, x: Tensor) -> Agreement:
@@ -73,11 +72,10 @@ class Halves:
             raise UsageError("the agreement of two halves", found, instead)
         kinds = torch.cat([x < 0.25, x > 0.75], 1).float()  # (n, 2, H, W): dark, bright
         formed, seen = [], []
-        for half, place in zip(kinds.chunk(2, 3), MARKS):
-            inside = half[(..., *place)]
-            right, cell = avg_pool2d(inside, CELL, divisor_override=1).max(
-                1
-            )  # of each cell: pixels of one kind, and which
+        for half, columns in zip(kinds.chunk(2, 3), ENDS):
+            inside = half[:, :, ROWS, columns]
+            of_kind = avg_pool2d(inside, CELL, divisor_override=1)  # (n, 2, 2, 2): pixels of each kind in each cell
+            right, cell = of_kind.max(1)
             outside = half.sum((1, 2, 3)) - inside.sum((1, 2, 3))
             formed.append(MARK**2 - right.sum((1, 2)) + outside < CELL**2)
             seen.append((cell * CODE).sum((1, 2)))

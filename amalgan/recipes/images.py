@@ -421,14 +421,20 @@ def players(
     from amalgan.models import LatentModel
     from amalgan.models.labelled import LabelledModel
     from amalgan.models.likelihoods import Gaussian
-    from amalgan.networks.conditions import Modulated, Projected
+    from amalgan.networks.conditions import Modulated
 
     reads = Gaussian(squash=squash)
     if told is None:
         return LatentModel(spec, latent, reads, decoder, discriminator=judge)
     named = Modulated(decoder, told.embedding(EMBEDDED))
-    asked = Projected(judge, told.embedding(judge.verdict.in_features))
-    return LabelledModel(spec, latent, reads, named, discriminator=asked, hidden=told.hidden)
+    return LabelledModel(spec, latent, reads, named, discriminator=projected(judge, told), hidden=told.hidden)
+
+
+def projected(judge: Any, told: Told | None) -> Any:
+    """A discriminator with its `verdict`, asking for the label by projection where there is one."""
+    from amalgan.networks.conditions import Projected
+
+    return Projected(judge, told.embedding(judge.verdict.in_features)) if told else judge
 
 
 def _beside(spec: Spec) -> tuple[int, ...]:

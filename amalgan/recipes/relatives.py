@@ -107,15 +107,13 @@ def bigan(
         ema: decay of the moving average of encoder and generator, in [0, 1); 0 for none.
     """
     from amalgan import objectives as o
-    from amalgan.networks.conditions import Projected
     from amalgan.networks.pairs import Pairs
-    from amalgan.recipes.images import room_of
+    from amalgan.recipes.images import projected, room_of
 
     told = told_of(spec, condition, "embedding", hidden)
 
     def judge() -> Any:
-        pairs = Pairs(room_of(spec).Encoder(spec.shape, SEEN, width), SEEN, spec.shape, latent)
-        return Projected(pairs, told.embedding(pairs.verdict.in_features)) if told else pairs
+        return projected(Pairs(room_of(spec).Encoder(spec.shape, SEEN, width), SEEN, spec.shape, latent), told)
 
     model = model_of(spec, latent, width, encoder=True, discriminator=judge, told=told)
     model.sides = ("pair", "made_pair")
@@ -159,8 +157,8 @@ def infogan(
     """
     from amalgan import objectives as o
     from amalgan.errors import UsageError
-    from amalgan.networks.conditions import Classifying, Projected
-    from amalgan.recipes.images import room_of
+    from amalgan.networks.conditions import Classifying
+    from amalgan.recipes.images import projected, room_of
 
     if codes > latent:
         raise UsageError(f"codes={codes}", f"latent={latent}, fewer than that", f"write --latent {codes} or more")
@@ -169,9 +167,7 @@ def infogan(
 
     def judge() -> Any:
         network = room_of(spec).Discriminator(spec.shape, width)
-        features = network.verdict.in_features
-        asked = Projected(network, told.embedding(features)) if told else network
-        return Classifying(asked, features, codes)
+        return Classifying(projected(network, told), network.verdict.in_features, codes)
 
     model = model_of(spec, latent, width, discriminator=judge, told=told)
     slopes = penalties(r1, r2, 0.0, lazy, ("fake",))

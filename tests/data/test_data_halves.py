@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amalgan import data
-from amalgan.data.halves import CELL, HEIGHT, MARK, MARKS, WIDTH, Agreement, Halves, strangers
+from amalgan.data.halves import CELL, HEIGHT, MARK, ROWS, WIDTH, Agreement, Halves, strangers
 from amalgan.errors import UsageError
 from amalgan.networks import images, residual
 from amalgan.networks.attention import SelfAttention
@@ -99,9 +99,8 @@ def test_a_half_may_miss_less_than_a_cell(wrong: int, formed: float) -> None:
     stray = x.clone()
     stray[:, 0, 5, 10 : 10 + wrong] = 1
     assert Halves().agreement(stray) == Agreement(formed, formed)
-    rows, _ = MARKS[0]
     for i in range(wrong):
-        x[:, 0, rows.start + i // MARK, i % MARK] = 0.5
+        x[:, 0, ROWS.start + i // MARK, i % MARK] = 0.5
     assert Halves().agreement(x).formed == formed
 
 
