@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ from torch import Tensor
 from amalgan.networks.attention import SelfAttention
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import data_folder
 
 DATA = {"long-range": "halves", "cifar-attention": "cifar10/cifar10_jpg_60k.tar.gz"}
 STEPS, SEEDS, N = 5000, [0, 1, 2], 5000
@@ -54,20 +52,6 @@ class Local(SelfAttention):
         return x + self.gamma * self.v(s * self.h(x))
 
 
-@cache
-def opened(table: str) -> Any:
-    from amalgan import data
-
-    return data.open("halves" if table == "long-range" else str(data_folder() / DATA[table]))
-
-
-@cache
-def judged(table: str, split: str) -> Any:
-    from amalgan.metrics.evaluate import reference
-
-    return reference(opened(table), split, N)
-
-
 def job(table: str, row: str, seed: int) -> jobs.Job:
     recipe, arguments, far = ROWS[row]
     return {"table": table, "recipe": recipe, "arguments": arguments, "far": far, "seed": seed, "steps": STEPS}
@@ -81,8 +65,8 @@ def do(job: jobs.Job) -> dict[str, Any]:
     from amalgan.noise import key
     from amalgan.training import Trainer
 
-    data = opened(job["table"])
-    against = judged(job["table"], "test" if job["seed"] in SEEDS else "validation")
+    source = DATA[job["table"]]
+    data, against = jobs.opened(source), jobs.judged(source, "test" if job["seed"] in SEEDS else "validation", N)
     torch.manual_seed(key(job["seed"], "weights"))
     plan = recipes.plan(job["recipe"], data.spec, job["arguments"])
     for module in plan.model.modules():

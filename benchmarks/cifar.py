@@ -18,20 +18,15 @@ networks are narrow enough for a CPU. Metrics on test images, in our features; w
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Iterator
-from functools import cache
 from statistics import fmean
 from typing import Any
-
-import torch
 
 from amalgan.results import Row, show, write
 from benchmarks import jobs
 from benchmarks.attention import R3GAN, SAGAN
-from benchmarks.machine import ROOT, data_folder
 
-DATA = {"cifar": "cifar10_jpg_60k.tar.gz", "cifar-lossless": "cifar10_png_4k1k.zip"}
+DATA = {"cifar": "cifar10/cifar10_jpg_60k.tar.gz", "cifar-lossless": "cifar10/cifar10_png_4k1k.zip"}
 SEEDS, N = [0, 1, 2], 5000
 METRICS = ("frechet", "kernel", "precision", "recall", "coverage", "label_accuracy", "class_diversity", "tstr")
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -41,21 +36,6 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "r3gan": ("r3gan", R3GAN | {"attention": "none"}),
     "vaegan": ("vaegan", {}),
 }
-
-
-@cache
-def opened(name: str) -> Any:
-    from amalgan import data
-
-    return data.open(str(data_folder() / "cifar10" / DATA[name]))
-
-
-@cache
-def judged(name: str, inception: str = "") -> Any:
-    from amalgan.metrics.evaluate import reference
-    from amalgan.metrics.features import from_file
-
-    return reference(opened(name), "test", N, features=from_file(inception) if inception else None)
 
 
 def job(row: str, seed: int, asked: argparse.Namespace) -> jobs.Job:
@@ -74,17 +54,15 @@ def job(row: str, seed: int, asked: argparse.Namespace) -> jobs.Job:
 
 
 def do(job: jobs.Job) -> dict[str, Any]:
-    """Train, judge, forget the folder."""
-    from amalgan.noise import key
-
-    folder, data = ROOT / "runs" / "cifar" / f"{key(jobs.key(job)):x}", opened(job["data"])
-    run = jobs.trained(folder, data, job)
-    found = jobs.scored(run.model, data, judged(job["data"]), METRICS, N, job["seed"])
-    if job["inception"]:
-        against = judged(job["data"], job["inception"])
-        found["inception"] = jobs.scored(run.model, data, against, ["frechet"], N, job["seed"])
-    last = run.log()[-1]
-    shutil.rmtree(folder)
+    """Train and judge."""
+    source = DATA[job["data"]]
+    data = jobs.opened(source)
+    with jobs.trained("cifar", data, job) as run:
+        found = jobs.scored(run.model, data, jobs.judged(source, "test", N), METRICS, N, job["seed"])
+        if job["inception"]:
+            against = jobs.judged(source, "test", N, job["inception"])
+            found["inception"] = jobs.scored(run.model, data, against, ["frechet"], N, job["seed"])
+        last = run.log()[-1]
     return found | {"steps": last["step"], "training_cpu_seconds": last["cpu_seconds"]}
 
 
@@ -104,8 +82,6 @@ def rows(table: str, row: str, results: list[dict[str, Any]], asked: argparse.Na
         "command": " ".join(["python -m benchmarks.cifar", *flags(asked)]),
         "note": f"{asked.minutes:g} minutes a run: {steps:,} steps; {settings}; {results[0]['prior']} prior",
     }
-    if asked.device == "cuda":
-        about["device"] = torch.cuda.get_device_name()
     yield from jobs.rows_of(table, row, METRICS, results, **about)
     if asked.inception:
         seen = [result | result["inception"] for result in results]

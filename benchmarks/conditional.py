@@ -15,14 +15,11 @@ line of docs/results/runs/conditional.jsonl.
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder
 
 DATA = {"mnist": "mnist", "fashion": "fashion_mnist"}
 STEPS, SEEDS, N = 4000, (0, 1, 2), 5000
@@ -42,20 +39,6 @@ ROWS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-@cache
-def opened(name: str) -> Any:
-    from amalgan import data
-
-    return data.open(str(data_folder() / DATA[name]))
-
-
-@cache
-def judged(name: str) -> Any:
-    from amalgan.metrics.evaluate import reference
-
-    return reference(opened(name), "test", N)
-
-
 def job(table: str, row: str, seed: int) -> jobs.Job:
     recipe, arguments, _ = ROWS[row]
     return {
@@ -69,15 +52,12 @@ def job(table: str, row: str, seed: int) -> jobs.Job:
 
 
 def do(job: jobs.Job) -> dict[str, Any]:
-    """Train, judge, forget the folder."""
-    from amalgan.noise import key
-
-    folder, data = ROOT / "runs" / "conditional" / f"{key(jobs.key(job)):x}", opened(job["table"])
-    run = jobs.trained(folder, data, job)
-    found = jobs.scored(run.model, data, judged(job["table"]), METRICS, N, job["seed"])
-    found["training_cpu_seconds"] = run.log()[-1]["cpu_seconds"]
-    shutil.rmtree(folder)
-    return found
+    """Train and judge."""
+    source = DATA[job["table"]]
+    data = jobs.opened(source)
+    with jobs.trained("conditional", data, job) as run:
+        found = jobs.scored(run.model, data, jobs.judged(source, "test", N), METRICS, N, job["seed"])
+        return found | {"training_cpu_seconds": run.log()[-1]["cpu_seconds"]}
 
 
 def rows(table: str, row: str, results: list[dict[str, Any]]) -> Iterator[Row]:

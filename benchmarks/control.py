@@ -14,13 +14,12 @@ for every step. Settings were chosen on seeds from 100 up, which appear nowhere 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import data_folder
 
 # table -> file, world, demonstrations, every so-manieth step
 TABLES: dict[str, tuple[str, str, int, int]] = {
@@ -64,19 +63,12 @@ def job(table: str, row: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train one run and judge it."""
-    from amalgan import modalities, runs
-    from amalgan.noise import key
+    from amalgan import modalities
 
-    folder = ROOT / "runs" / "control" / f"{key(jobs.key(job)):x}"
     data, (recipe, arguments) = opened(job["table"]), RECIPES[job["row"]]
-    if (folder / "recipe.json").exists():
-        run = runs.load(folder, data)
-        run = run if run.finished else runs.resume(folder, data=data)
-    else:
-        run = runs.train(recipe, data, steps=job["steps"], seed=job["seed"], out=folder, threads=1, **arguments)
-    rows = modalities.of("control").evaluate(run.model, data, against(job["table"]))
-    seconds = run.log()[-1]["cpu_seconds"]
-    shutil.rmtree(folder)
+    with jobs.trained("control", data, job | {"recipe": recipe, "arguments": arguments}) as run:
+        rows = modalities.of("control").evaluate(run.model, data, against(job["table"]))
+        seconds = run.log()[-1]["cpu_seconds"]
     return {
         "at": {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows},
         "training_cpu_seconds": seconds,
@@ -109,7 +101,7 @@ def table(name: str) -> list[Any]:
                     n=mine[0]["at"][metric][3],
                     command=f"python -m benchmarks.control {name}",
                     cpu_seconds=sum(result["training_cpu_seconds"] for result in mine),
-                    device=f"{processor()}, 1 thread a run",
+                    **jobs.provenance(mine),
                     note="; ".join([shown, f"{job(name, row, 0)['steps']} steps", *remarks(row, results)]),
                 )
             )

@@ -34,7 +34,6 @@ from amalgan.objectives import decay, gan
 from amalgan.results import Row
 from amalgan.training import Plan, Trainer
 from benchmarks import jobs
-from benchmarks.machine import processor
 
 MEANS, SIGMA, WEIGHTS = (-2.0, 2.0), 0.8, (0.25, 0.75)
 VALLEY = 0.0  # left of it is the smaller peak's mass
@@ -174,8 +173,7 @@ def table(name: str) -> list[Row]:
                     seeds=len(runs),
                     command="python -m benchmarks.divergences",
                     cpu_seconds=round(sum(run["cpu_seconds"] for run in runs), 1),
-                    device=f"{processor()}, 1 thread",
-                    date=max(run["date"] for run in runs),
+                    **jobs.provenance(runs),
                     note=f"{how}; mean, sigma and masses: the nearer to the ideal the better",
                 )
             )

@@ -30,7 +30,7 @@ from torch import nn
 from amalgan.metrics.intervals import seed_interval, share
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import ROOT, data_folder
 
 SETS = {"ring": "ring:8,sigma=0.05", "digits": "digits", "mnist": "mnist"}
 STEPS = {"ring": 9000, "digits": 3000, "mnist": 2400}
@@ -307,7 +307,7 @@ def treatments(planted: list[jobs.Job], results: list[dict[str, Any]]) -> Iterat
 def table(planted: list[jobs.Job], results: list[dict[str, Any]], healthy: list[dict[str, Any]],
           treated: list[tuple[str, jobs.Job]], after: list[dict[str, Any]]) -> Iterator[Row]:  # fmt: skip
     """A row a fault: sensitivity, false alarms, and of those treated the cured, with coverage before and after."""
-    about = {"command": "python -m benchmarks.doctor", "device": f"{processor()}, 1 thread a run"}
+    about = {"command": "python -m benchmarks.doctor", **jobs.provenance([*results, *healthy, *after])}
     for case, fault in FAULTS.items():
         mine = [r for j, r in zip(planted, results) if j["case"] == case]
         if not mine:

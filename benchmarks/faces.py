@@ -13,17 +13,14 @@ images are pictures in the run's report: `amalgan compare --data olivetti_faces_
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder
 
-STEPS, SEEDS = 4000, [0, 1, 2]
+DATA, STEPS, SEEDS = "olivetti/olivetti_faces_png.zip", 4000, [0, 1, 2]
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
     "gan": ("gan", {}),
@@ -33,20 +30,6 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 METRICS = ("memorisation", "memorisation_features", "memorisation_ratio", "uniqueness", "recall", "coverage", "frechet")
 
 
-@cache
-def opened() -> Any:
-    from amalgan import data
-
-    return data.open(str(data_folder() / "olivetti" / "olivetti_faces_png.zip"))
-
-
-@cache
-def judged(split: str) -> Any:
-    from amalgan.metrics.evaluate import reference
-
-    return reference(opened(), split, 5000)
-
-
 def job(row: str, seed: int) -> jobs.Job:
     recipe, arguments = ROWS[row]
     return {"row": row, "recipe": recipe, "arguments": arguments, "seed": seed, "steps": STEPS}
@@ -54,18 +37,14 @@ def job(row: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train, judge, ask the doctor."""
-    from amalgan.noise import key
-
-    folder = ROOT / "runs" / "faces" / f"{key(jobs.key(job)):x}"
-    run = jobs.trained(folder, opened(), job)
-    against = judged("test" if job["seed"] in SEEDS else "validation")
-    found = jobs.scored(run.model, opened(), against, METRICS, against.n, job["seed"]) | {
-        "n": against.n,
-        "findings": [finding.name for finding in run.diagnose().findings],
-        "training_cpu_seconds": run.log()[-1]["cpu_seconds"],
-    }
-    shutil.rmtree(folder)
-    return found
+    data = jobs.opened(DATA)
+    against = jobs.judged(DATA, "test" if job["seed"] in SEEDS else "validation", 5000)
+    with jobs.trained("faces", data, job) as run:
+        return jobs.scored(run.model, data, against, METRICS, against.n, job["seed"]) | {
+            "n": against.n,
+            "findings": [finding.name for finding in run.diagnose().findings],
+            "training_cpu_seconds": run.log()[-1]["cpu_seconds"],
+        }
 
 
 def rows(row: str, results: list[dict[str, Any]]) -> Iterator[Row]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from amalgan import modalities
 from benchmarks import jobs
-from benchmarks.machine import data_folder, processor
+from benchmarks.machine import data_folder
 
 SEEDS = (0, 1, 2, 3, 4)
 METHODS: dict[str, tuple[str, dict[str, Any], int]] = {  # row -> recipe, arguments, epochs
@@ -174,7 +174,7 @@ def table() -> list[Any]:
     results = {(job["row"], job["seed"]): found for job, found in zip(wanted, jobs.work("graphs", wanted, do, 1))}
     without = {name: found for name, found in results["plain", 0].items() if name in NOTES}
     held_out = int(opened().test.c.sum())
-    common = {"command": "python -m benchmarks.graphs", "device": f"{processor()}, 1 thread"}
+    common = {"command": "python -m benchmarks.graphs", **jobs.provenance(results.values())}
 
     def row(name: str, metric: str, values: list[float], note: str, **more: Any) -> Row:
         unit, better = known[metric][:2] if metric in known else ("CPU-seconds", "lower")

@@ -12,11 +12,14 @@ import ctypes
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,10 +29,10 @@ import torch
 from amalgan.files import read_lines
 from amalgan.metrics.intervals import seed_interval
 from amalgan.results import Row
-from benchmarks.machine import processor
+from benchmarks.machine import ROOT, data_folder, processor
 
 Job = dict[str, Any]
-RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
+RUNS = ROOT / "docs" / "results" / "runs"
 
 
 def key(job: Job) -> str:
@@ -89,10 +92,12 @@ def settle() -> None:
 
 
 def timed(do: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
-    """The result with the CPU seconds that it took and the day."""
+    """The result with the CPU seconds that it took, the machine and the day."""
     start = time.process_time()
     result = do(job)
-    return {**result, "cpu_seconds": round(time.process_time() - start, 1), "date": time.strftime("%Y-%m-%d")}
+    seconds = round(time.process_time() - start, 1)
+    device = torch.cuda.get_device_name() if job.get("device") == "cuda" else f"{processor()}, 1 thread"
+    return {**result, "cpu_seconds": seconds, "device": device, "date": time.strftime("%Y-%m-%d")}
 
 
 def by_cell(cells: Iterable[Any], results: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
@@ -103,26 +108,59 @@ def by_cell(cells: Iterable[Any], results: Iterable[dict[str, Any]]) -> dict[Any
     return found
 
 
+def provenance(results: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Where results were made, and when the last of them, as rows say it."""
+    results = list(results)
+    machines = {result["device"] for result in results if "device" in result}
+    return {"device": "; ".join(sorted(machines)), "date": max(result["date"] for result in results)}
+
+
 def over_seeds(values: list[float], results: list[dict[str, Any]]) -> dict[str, Any]:
     """What a row says of one number of several runs: their mean with its t-interval, on what, when, and if they say what
     training took, the mean of that."""
     found = seed_interval(values)
     bounds = {"low": found.low, "high": found.high} if len(values) > 1 else {}
-    where, day = f"{processor()}, 1 thread a run", max(result["date"] for result in results)
     took = [result["training_cpu_seconds"] for result in results if "training_cpu_seconds" in result]
     seconds = {"cpu_seconds": fmean(took)} if took else {}
-    return {"value": found.value, **bounds, "seeds": len(values), "device": where, "date": day, **seconds}
+    return {"value": found.value, **bounds, "seeds": len(values), **provenance(results), **seconds}
 
 
-def trained(folder: Path, data: Any, job: Job) -> Any:
-    """The finished run of a job's recipe, arguments, steps and seed; one that was stopped goes on from its checkpoint."""
+@cache
+def opened(source: str) -> Any:
+    """Images of the folder of real data, or else a data set of the library's own, opened once a process."""
+    from amalgan import data
+
+    real = data_folder() / source
+    return data.open(str(real) if real.exists() else source)
+
+
+@cache
+def judged(source: str, split: str, n: int, inception: str = "") -> Any:
+    """The real side of the judgement, computed once a process; in Inception's features where its weights are given."""
+    from amalgan.metrics.evaluate import reference
+    from amalgan.metrics.features import from_file
+
+    return reference(opened(source), split, n, features=from_file(inception) if inception else None)
+
+
+@contextmanager
+def trained(benchmark: str, data: Any, job: Job) -> Iterator[Any]:
+    """The finished run of a job's recipe, arguments, steps and seed; its folder is removed when all went well afterwards.
+
+    One that was stopped goes on from its checkpoint.
+    """
     from amalgan import runs
+    from amalgan.noise import key as number
 
+    folder = ROOT / "runs" / benchmark / f"{number(key(job)):x}"
     if (folder / "recipe.json").exists():
         run = runs.load(folder, data)
-        return run if run.finished else runs.resume(folder, data=data)
-    named = {name: job[name] for name in ("steps", "minutes", "device", "seed") if name in job}
-    return runs.train(job["recipe"], data, out=folder, threads=1, **named, **job["arguments"])
+        run = run if run.finished else runs.resume(folder, data=data)
+    else:
+        named = {name: job[name] for name in ("steps", "minutes", "device", "seed") if name in job}
+        run = runs.train(job["recipe"], data, out=folder, threads=1, **named, **job.get("arguments", {}))
+    yield run
+    shutil.rmtree(folder)
 
 
 def scored(model: Any, data: Any, against: Any, metrics: Iterable[str], n: int, seed: int) -> dict[str, Any]:

@@ -39,8 +39,8 @@ from amalgan.networks.images import Linear32
 from amalgan.objectives import decay, importance_weighted, vae, warm_up
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
-from benchmarks.jobs import Job, say, work
-from benchmarks.machine import data_folder, processor
+from benchmarks.jobs import Job, provenance, say, work
+from benchmarks.machine import data_folder
 
 SHAPE = (1, 28, 28)
 BINARISATION_SEED = 0
@@ -237,8 +237,7 @@ def main() -> None:
                     ceiling=ceiling,
                     command="python -m benchmarks.nll",
                     cpu_seconds=sum(result["cpu_seconds"] for result in mine),
-                    device=f"{processor()}, 1 thread a run",
-                    date=max(result["date"] for result in mine),
+                    **provenance(mine),
                     note=f"test set, {K:,} importance samples, binarised once with seed {BINARISATION_SEED}; prior: "
                     f"{'N(0, I)' if prior == 'standard' else 'mixture fitted to the training codes'}; {settings}",
                 )

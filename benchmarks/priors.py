@@ -21,7 +21,7 @@ from amalgan import results, runs
 from amalgan.metrics.evaluate import as_saved, sample_scores
 from amalgan.models.priors import LOG_2PI, Mixture
 from amalgan.results import Row
-from benchmarks import thesis
+from benchmarks import jobs
 from benchmarks.machine import ROOT, processor
 
 LATENT, STEPS, SEED, SAMPLES, HELD_OUT = 64, 2000, 100, 5000, 5000
@@ -113,8 +113,8 @@ def codes(model: Any, data: Any) -> Tensor:
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    data = thesis.opened("mnist")
-    model, against = trained(data), thesis.judged("mnist", "validation", SAMPLES)
+    data = jobs.opened("mnist")
+    model, against = trained(data), jobs.judged("mnist", "validation", SAMPLES)
     z = codes(model, data)
     z, held_out = z[:-HELD_OUT], z[-HELD_OUT:]
     fits: dict[str, Callable[[], Any]] = {

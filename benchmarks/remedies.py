@@ -44,8 +44,7 @@ from amalgan.objectives import (
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
 from benchmarks import toys
-from benchmarks.jobs import Job, finished, key, work
-from benchmarks.machine import processor
+from benchmarks.jobs import Job, finished, key, provenance, work
 
 SEEDS = 1
 LR = {"ring": (1e-3, 1e-4), "grid": (1e-4, 1e-4)}
@@ -170,8 +169,8 @@ def rows(table: str, cell: str, told: str, runs: list[dict[str, Any]]) -> Iterat
             f"{table}-remedies", cell, metric, unit, better, found.value,
             found.low if several else None, found.high if several else None,
             seeds=len(runs), n=SAMPLES, floor=floors[metric], command="python -m benchmarks.remedies",
-            cpu_seconds=sum(run["cpu_seconds"] for run in runs), device=f"{processor()}, 1 thread a run",
-            date=max(run["date"] for run in runs), note=note,
+            cpu_seconds=sum(run["cpu_seconds"] for run in runs), note=note,
+            **provenance(runs),
         )  # fmt: skip
 
 

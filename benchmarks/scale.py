@@ -29,7 +29,7 @@ from typing import Any
 
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import ROOT, processor
+from benchmarks.machine import ROOT
 from benchmarks.sizes import held
 
 IMAGES, SHARD, SIDE = {"": 1_000_000, "-tenth": 100_000}, 10_000, 32
@@ -115,7 +115,7 @@ def rows(called: str, found: dict[str, Any]) -> Iterator[Row]:
             yield Row(
                 "scale", measure + called, metric, unit, better, value, n=IMAGES[called],
                 command="python -m benchmarks.scale",
-                device=f"{processor()}, 1 thread", date=found["date"],
+                **jobs.provenance([found]),
                 note=f"{IMAGES[called]:,} PNGs of 3 x {SIDE} x {SIDE} in tars of {SHARD:,}",
             )  # fmt: skip
 

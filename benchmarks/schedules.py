@@ -48,8 +48,7 @@ from amalgan.networks.points import mlp
 from amalgan.objectives import Capacity, Objective, Reconstruction, cyclic, importance_weighted, vae, warm_up
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
-from benchmarks.jobs import Job, work
-from benchmarks.machine import processor
+from benchmarks.jobs import Job, provenance, work
 from benchmarks.nll import SHAPE, TRAIN, MLPEncoder, binarised, pixel_frequencies
 
 SEEDS = range(3)
@@ -199,8 +198,7 @@ def rows(row: str, jobs: list[Job], results: list[dict[str, Any]], ceiling: floa
             ceiling=ceiling if metric == "nll" else None,
             command="python -m benchmarks.schedules",
             cpu_seconds=sum(result["cpu_seconds"] for result in results),
-            device=f"{processor()}, 1 thread a run",
-            date=max(result["date"] for result in results),
+            **provenance(results),
             note=note,
         )
 

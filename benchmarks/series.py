@@ -14,12 +14,11 @@ seeds from 100.
 
 from __future__ import annotations
 
-import shutil
 from functools import cache
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import data_folder
 
 TABLES = {"sines": "sines", "stock": "stock/stock_data.csv"}
 RECIPES = ("rvae", "rgan", "rvaegan", "timegan")
@@ -62,23 +61,15 @@ def job(table: str, recipe: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train one run and judge it; or the baselines."""
-    from amalgan import modalities, runs
-    from amalgan.noise import key
+    from amalgan import modalities
 
     data, against = opened(job["table"])
     if job["recipe"] == "baselines":
         anchors = {metric: [against.floor[metric], against.ceiling[metric], against.n] for metric in METRICS}
         return {"values": against.baselines, "anchors": anchors}
-    folder = ROOT / "runs" / "series" / f"{key(jobs.key(job)):x}"
-    if (folder / "recipe.json").exists():
-        run = runs.load(folder, data)
-        run = run if run.finished else runs.resume(folder, data=data)
-    else:
-        run = runs.train(job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1)
-    found = {row.metric: row.value for row in modalities.of("series").evaluate(run.model, data, against)}
-    seconds = run.log()[-1]["cpu_seconds"]
-    shutil.rmtree(folder)
-    return {"values": found, "training_cpu_seconds": seconds}
+    with jobs.trained("series", data, job) as run:
+        found = {row.metric: row.value for row in modalities.of("series").evaluate(run.model, data, against)}
+        return {"values": found, "training_cpu_seconds": run.log()[-1]["cpu_seconds"]}
 
 
 def table(name: str) -> list[Any]:
@@ -100,7 +91,7 @@ def table(name: str) -> list[Any]:
     for metric in METRICS:
         floor, ceiling, n = baselines["anchors"][metric]
         about = {"n": n, "floor": floor, "ceiling": ceiling, "command": f"python -m benchmarks.series {name}"}
-        about["device"] = f"{processor()}, 1 thread"
+        about |= jobs.provenance([baselines, *results])
         named = (known[metric].unit, known[metric].better)
         simple = {baseline: values[metric] for baseline, values in baselines["values"].items()}
         for recipe in RECIPES:

@@ -19,7 +19,6 @@ from typing import Any
 
 from amalgan.results import Row, show, write
 from benchmarks import jobs
-from benchmarks.machine import processor
 
 SIDES = (32, 64, 128)
 BATCH = 64
@@ -90,10 +89,9 @@ def main() -> None:
         return
     wanted = [job(row, side, asked.device) for side in SIDES for row in RECIPES]
     found = jobs.work("sizes", wanted, do, processes=1)
-    where = processor() if asked.device == "cpu" else "one CUDA device"
     rows = [
         Row("sizes", f"{job['row']}-{job['side']}", metric, unit, "lower", result[metric], seeds=1, n=STEPS - WARM,
-            command="python -m benchmarks.sizes", device=f"{where}, 1 thread", date=result["date"])
+            command="python -m benchmarks.sizes", **jobs.provenance([result]))
         for job, result in zip(wanted, found)
         for metric, unit in METRICS.items()
     ]  # fmt: skip

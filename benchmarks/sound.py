@@ -14,13 +14,12 @@ Settings were chosen on validation clips with seeds from 100. Each run is a line
 
 from __future__ import annotations
 
-import shutil
 import time
 from functools import cache
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import data_folder
 
 TABLES = ("fsdd", "speed")
 STEPS, SEEDS = 5800, (0, 1, 2)
@@ -76,14 +75,11 @@ def do(job: jobs.Job) -> dict[str, Any]:
         bounds = {name: [against.seen.floor.get(of), against.seen.ceiling.get(of)] for name, of in METRICS.items()}
         return {"bounds": bounds, "n": against.n, **against.round_trip}
     from amalgan import modalities
-    from amalgan.noise import key
 
-    folder = ROOT / "runs" / "sound" / f"{key(jobs.key(job)):x}"
-    run = jobs.trained(folder, data, job)
-    seconds = run.log()[-1]["cpu_seconds"]
-    prior = "fitted" if run.model.fitted is not None else "standard"
-    rows = modalities.of("sound").evaluate(run.model, data, against)
-    shutil.rmtree(folder)
+    with jobs.trained("sound", data, job) as run:
+        seconds = run.log()[-1]["cpu_seconds"]
+        prior = "fitted" if run.model.fitted is not None else "standard"
+        rows = modalities.of("sound").evaluate(run.model, data, against)
     numbers = {row.metric: row.value for row in rows if row.prior in ("", prior)}
     return {"numbers": numbers, "prior": prior, "training_cpu_seconds": seconds}
 
@@ -114,7 +110,7 @@ def table(name: str) -> list[Any]:
     from amalgan.modalities.sound import METRICS as KNOWN
     from amalgan.results import Row
 
-    about = {"command": f"python -m benchmarks.sound {name}", "device": f"{processor()}, 1 thread"}
+    about = {"command": f"python -m benchmarks.sound {name}"}
     if name == "speed":
         (found,) = jobs.work("sound", [job("speed")], do, processes=1)
         note = f"all {found['seconds']:,.0f} s of the recordings; best of {REPEATS}, processor's seconds"
@@ -123,12 +119,12 @@ def table(name: str) -> list[Any]:
             "sounding": ("back", "Griffin-Lim, 32 turns"),
         }
         return [
-            Row(name, row, "times_real", "s/s", "higher", found[key], note=said, **about)
+            Row(name, row, "times_real", "s/s", "higher", found[key], note=said, **about, **jobs.provenance([found]))
             for row, (key, said) in ways.items()
         ]
     wanted = [job("real"), *(job(recipe, seed) for seed in SEEDS for recipe in ROWS)]
     real, *results = jobs.work("sound", wanted, do)
-    about["n"] = real["n"]
+    about |= {"n": real["n"], **jobs.provenance([real, *results])}
     made = []
     for recipe, (_, arguments) in ROWS.items():
         own = [result for j, result in zip(wanted[1:], results) if j["row"] == recipe]

@@ -208,10 +208,9 @@ METRICS = {"modes": ("of 1,000", "higher"), "kl": ("nats", "lower")}
 def rows(where: str, method: str, results: list[dict[str, Any]], job: jobs.Job) -> Iterator[Row]:
     """The mean over seeds with its t-interval."""
     for metric, (unit, better) in METRICS.items():
-        device = {} if job["device"] == "cpu" else {"device": torch.cuda.get_device_name()}
         yield Row(
             f"stacked-mnist-{where}", method, metric, unit, better,
-            **jobs.over_seeds([result[metric] for result in results], results) | device,
+            **jobs.over_seeds([result[metric] for result in results], results),
             n=SAMPLES[job["table"]], floor={"modes": 1000, "kl": 0.0}[metric], ceiling={"modes": 1, "kl": math.log(1000)}[metric],
             command="python -m benchmarks.stacked", cpu_seconds=sum(result["cpu_seconds"] for result in results),
             note=f"{job['steps']:,} steps, {job['steps'] / {'p4': 500_000, 'p3': 100_000}[job['table']]:.0%} of the protocol's",

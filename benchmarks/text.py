@@ -14,13 +14,12 @@ them for nothing. Writers see the same number of steps; a discriminator costs ex
 
 from __future__ import annotations
 
-import shutil
 import time
 from functools import cache
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import data_folder
 
 TABLES = {
     "oracle": "seqgan_oracle/seqgan_oracle_lstm.npz",
@@ -71,24 +70,16 @@ def job(table: str, recipe: str, seed: int) -> jobs.Job:
 
 def do(job: jobs.Job) -> dict[str, Any]:
     """Train one run and judge it at every temperature."""
-    from amalgan import modalities, runs
-    from amalgan.noise import key
+    from amalgan import modalities
 
-    folder = ROOT / "runs" / "text" / f"{key(jobs.key(job)):x}"
     data, text = opened(job["table"]), modalities.of("text")
-    if (folder / "recipe.json").exists():
-        run = runs.load(folder, data)
-        run = run if run.finished else runs.resume(folder, data=data)
-    else:
-        run = runs.train(job["recipe"], data, steps=job["steps"], seed=job["seed"], out=folder, threads=1)
     found = {}
-    for temperature in TEMPERATURES if job["recipe"] == "mle" else (1.0,):
-        against = text.reference(data, "test", 5000, temperature=temperature)
-        rows = text.evaluate(run.model, data, against)
-        found[f"{temperature:g}"] = {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows}
-    seconds = run.log()[-1]["cpu_seconds"]
-    shutil.rmtree(folder)
-    return {"at": found, "training_cpu_seconds": seconds}
+    with jobs.trained("text", data, job) as run:
+        for temperature in TEMPERATURES if job["recipe"] == "mle" else (1.0,):
+            against = text.reference(data, "test", 5000, temperature=temperature)
+            rows = text.evaluate(run.model, data, against)
+            found[f"{temperature:g}"] = {row.metric: [row.value, row.floor, row.ceiling, row.n] for row in rows}
+        return {"at": found, "training_cpu_seconds": run.log()[-1]["cpu_seconds"]}
 
 
 def generator_step(repeats: int = 5) -> tuple[list[float], list[float]]:
@@ -131,7 +122,7 @@ def cost() -> list[Any]:
 
     wanted = [job("oracle-cost", "mle", seed) for seed in SEEDS]
     results = jobs.work("text", wanted, do)
-    common = {"command": "python -m benchmarks.text oracle-cost", "device": f"{processor()}, 1 thread"}
+    common = {"command": "python -m benchmarks.text oracle-cost", **jobs.provenance(results)}
     found = {metric: [r["at"]["1"][metric] for r in results] for metric in ("nll_oracle", "nll_gen")}
     made = []
     for metric, held in found.items():
@@ -189,7 +180,7 @@ def table(name: str) -> list[Any]:
                     ceiling=ceiling,
                     command=f"python -m benchmarks.text {name}",
                     cpu_seconds=sum(result["training_cpu_seconds"] for result in mine),
-                    device=f"{processor()}, 1 thread a run",
+                    **jobs.provenance(mine),
                     note=f"{STEPS[name]} steps of 64 lines; the recipe's defaults{told}",
                 )
             )

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import sys
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.machine import ROOT, data_folder, processor
+from benchmarks.machine import ROOT, data_folder
 
 DATA = {"mnist": "mnist", "fashion": "fashion_mnist", "cifar": "cifar10/cifar10_jpg_60k.tar.gz"}
 STEPS = {"short": 2000, "long": 7000}
@@ -47,52 +45,27 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 BY_DEFAULT = {f"{row}-default": row for row in ("vaegan-z8", "vaegan-z64")}  # rows of the short tables besides
 
 
-@cache
-def opened(name: str) -> Any:
-    """The data set, opened once a process."""
-    from amalgan.data import open
-
-    return open(str(data_folder() / DATA[name]))
-
-
-@cache
-def judged(name: str, split: str, n: int) -> Any:
-    """The real side of the judgement, computed once a process."""
-    from amalgan.metrics.evaluate import reference
-
-    return reference(opened(name), split, n)
-
-
 def do(job: dict[str, Any]) -> dict[str, Any]:
-    """Train one run, judge it, forget its folder; a run that was stopped goes on from its last checkpoint."""
+    """Train one run and judge it; one that was stopped goes on from its last checkpoint."""
     import time
 
     from amalgan.data import show
     from amalgan.metrics.evaluate import evaluate
-    from amalgan.noise import key
 
-    folder = ROOT / "runs" / "thesis" / f"{key(jobs.key(job)):x}"
-    data = opened(job["data"])
+    source, n = DATA[job["data"]], job["n"]
+    data = jobs.opened(source)
     began = time.process_time()
-    run = jobs.trained(folder, data, job)
-    training = run.log()[-1]["cpu_seconds"]
-    rows = evaluate(
-        run.model,
-        data,
-        split=job["split"],
-        n=job["n"],
-        seed=job["seed"],
-        k_importance=50,
-        n_importance=50,
-        against=judged(job["data"], job["split"], job["n"]),
-    )
-    if job["split"] == "test" and job["seed"] == SEEDS[0] and job["steps"] == STEPS["long"]:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        name = job["recipe"] + (f"-z{job['arguments']['latent']}" if job["recipe"] != "gan" else "")
-        show(run.sample(40), columns=20).save(PICTURES / f"images-{job['data']}-{name}.png")
+    with jobs.trained("thesis", data, job) as run:
+        training = run.log()[-1]["cpu_seconds"]
+        against = jobs.judged(source, job["split"], n)
+        asked = {"split": job["split"], "n": n, "seed": job["seed"], "k_importance": 50, "n_importance": 50}
+        rows = evaluate(run.model, data, against=against, **asked)
+        if job["split"] == "test" and job["seed"] == SEEDS[0] and job["steps"] == STEPS["long"]:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            name = job["recipe"] + (f"-z{job['arguments']['latent']}" if job["recipe"] != "gan" else "")
+            show(run.sample(40), columns=20).save(PICTURES / f"images-{job['data']}-{name}.png")
     numbers = {f"{row.metric}{'/' + row.prior if row.prior else ''}": row.value for row in rows}
     bounds = {row.metric: [row.floor, row.ceiling] for row in rows}
-    shutil.rmtree(folder)
     return {
         "numbers": numbers,
         "bounds": bounds,
@@ -166,7 +139,7 @@ def table(name: str) -> list[Any]:
                     ceiling=ceiling,
                     command=f"python -m benchmarks.thesis {name}",
                     cpu_seconds=sum(r["training_cpu_seconds"] for r in mine),
-                    device=f"{processor()}, 1 thread a run",
+                    **jobs.provenance(mine),
                     note=f"{STEPS[budget]} steps of 64 images; {settings}; {prior} prior",
                 )
             )

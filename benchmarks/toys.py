@@ -42,8 +42,7 @@ from amalgan.objectives import InstanceNoise, Objective, ZeroCentred, decay, gan
 from amalgan.objectives.core import Schedule
 from amalgan.results import Row, show, write
 from amalgan.training import Plan, Trainer
-from benchmarks.jobs import Job, finished, key, say, work
-from benchmarks.machine import processor
+from benchmarks.jobs import Job, finished, key, provenance, say, work
 
 TABLES: dict[str, Mixture] = {"ring": ring(), "grid": grid()}
 STEPS = {"ring": 25_000, "grid": 40_000}
@@ -281,8 +280,7 @@ def rows(table: str, game: str, runs: list[dict[str, Any]], jobs: list[Job], pri
             ceiling=ceilings[metric],
             command="python -m benchmarks.toys",
             cpu_seconds=sum(run["cpu_seconds"] for run in runs),
-            device=f"{processor()}, 1 thread a run",
-            date=max(run["date"] for run in runs),
+            **provenance(runs),
             note=note,
         )
 

@@ -32,3 +32,19 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     again = jobs.work("squares", asked, square, processes=1)
     assert [result["square"] for result in again] == [4, 9]
     assert len(jobs.finished("squares")) == 2, "the line after a cut one is whole"
+
+
+@pytest.mark.slow
+def test_a_run_that_could_not_be_judged_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    data = jobs.opened("digits")
+    assert jobs.opened("digits") is data
+    job: jobs.Job = {"row": "small", "recipe": "ae", "arguments": {"width": 2}, "steps": 3, "seed": 0}
+    with pytest.raises(ValueError), jobs.trained("small", data, job) as run:
+        assert run.finished and run.log()[-1]["step"] == 3
+        raise ValueError("the judge was stopped")
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    made = (folder / "log.jsonl").stat().st_mtime_ns
+    with jobs.trained("small", data, job) as again:
+        assert again.folder == folder and (folder / "log.jsonl").stat().st_mtime_ns == made
+    assert not folder.exists()
