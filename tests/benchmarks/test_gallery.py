@@ -28,7 +28,8 @@ def test_data_are_changed_as_said() -> None:
 
 def result(*found: str, stands: tuple[str, ...] = (), coverage: float = 0.5, severity: str = "fails") -> dict[str, Any]:
     named = {name: [150, severity, {"lr": 1e-3}] for name in found}
-    return {"found": named, "stands": list(stands), "coverage": [coverage], "cpu_seconds": 1.0}
+    about = {"cpu_seconds": 1.0, "date": "2031-12-24"}
+    return {"found": named, "stands": list(stands), "coverage": [coverage], **about}
 
 
 def test_the_table_counts_hits_alarms_and_cures() -> None:
