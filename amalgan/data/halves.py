@@ -33,10 +33,15 @@ PATTERNS = 2**CELLS**2
 
 
 class Agreement(NamedTuple):
-    """The share of images with two well-formed halves, and the share of those whose halves match (0 if there are none)."""
+    """The share of images with two well-formed halves, and how far beyond chance the halves of those match.
+
+    Cohen's kappa, (p - q) / (1 - q): p is the share of images whose halves match, q what it would be if every left half met any
+    right one (Cohen 1960, Educational and Psychological Measurement 20:37). 1 if all match, about 0 if they know nothing of
+    each other; 0, too, if all images are of one pattern, whose halves match whatever one knows of the other.
+    """
 
     formed: float
-    matched: float
+    kappa: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Halves:
         return torch.from_numpy(x[:, None]), (torch.from_numpy(bright) * CODE).sum((1, 2))
 
     def agreement(self, x: Tensor) -> Agreement:
-        """How many of x (n, 1, 16, 64), in [0, 1], hold two marks, and how many of those the same one twice.
+        """How many of x (n, 1, 16, 64), in [0, 1], hold two marks, and whether in those the second follows from the first.
 
         Pixels are rounded to dark, grey or bright; a cell is what most of its pixels are. A half is well-formed if fewer of its
         pixels are wrong than a cell has.
@@ -80,8 +85,10 @@ class Halves:
             formed.append(MARK**2 - right.sum((1, 2)) + outside < CELL**2)
             seen.append((cell * CODE).sum((1, 2)))
         both = formed[0] & formed[1]
-        matched = (seen[0] == seen[1])[both]
-        return Agreement(float(both.double().mean()), float(matched.double().mean()) if len(matched) else 0.0)
+        left, right = (patterns[both].bincount(minlength=PATTERNS).double() for patterns in seen)
+        chance = float(left @ right) / max(1, int(both.sum())) ** 2
+        matched = float((seen[0] == seen[1])[both].double().sum()) / max(1, int(both.sum()))
+        return Agreement(float(both.double().mean()), (matched - chance) / (1 - chance) if chance < 1 else 0.0)
 
 
 def strangers(x: Tensor) -> Tensor:

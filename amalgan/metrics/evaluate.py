@@ -125,7 +125,7 @@ def reference(data: Any, split: str = "test", n: int = 5000, features: Features 
     ceiling |= {"memorisation": 1.0, "memorisation_ratio": 0.0, "memorisation_features": 1.0}
     ceiling |= {"uniqueness": 0.0, "active_units": 0.0}
     if isinstance(known, Halves):
-        ceiling["agreement"] = known.agreement(strangers(learned)).matched
+        ceiling["agreement"] = known.agreement(strangers(learned)).kappa
     return replace(ours, floor=floor, ceiling=ceiling)
 
 
@@ -210,7 +210,7 @@ def sample_scores(samples: Tensor, against: Reference, c: Tensor | None = None) 
         }
     if isinstance(against.known, Halves):
         a = against.known.agreement(samples)
-        scores |= {"formed": (a.formed, ""), "agreement": (a.matched, f"of {round(a.formed * n)} with two halves")}
+        scores |= {"formed": (a.formed, ""), "agreement": (a.kappa, f"of {round(a.formed * n)} with two halves")}
     if c is not None and against.real_c is not None and eyes.head is not None:
         scores |= label_scores(seen, c, against)
     u = uniqueness(samples, against.duplicate)

@@ -70,7 +70,9 @@ METRICS = {
     ),
     "quality": Meaning("share", "higher", "Share of samples within 3 sigma of a mode of the known density."),
     "formed": Meaning("share", "higher", "Share of samples with two well-formed halves, where such are known."),
-    "agreement": Meaning("share", "higher", "Share of those whose halves, far apart, match: structure at long range."),
+    "agreement": Meaning(
+        "kappa", "higher", "How far beyond chance the halves of those, far apart, match: structure at long range."
+    ),
     "reverse_kl": Meaning(
         "nats", "lower", "How unevenly the good samples spread over modes (or classes), against the real spread."
     ),
