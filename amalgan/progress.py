@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -80,13 +81,31 @@ def _clock(seconds: float) -> str:
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows with the same keys, on standard output."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+    """Rows with the same keys, on standard output. Where notes make it too wide they stand below, each once."""
+    console = Console()
+    bare = [{name: value for name, value in row.items() if name != "note"} for row in rows]
+    for shown, padding in ((rows, 2), (bare, 2), (bare, 1)):
+        table = _table(title, shown, padding)
+        if Measurement.get(console, console.options.update_width(10_000), table).maximum <= console.width:
+            break
+    console.print(table)
+    notes: dict[str, dict[str, None]] = {}
+    for row in rows if shown is bare else ():
+        notes.setdefault(row.get("note", ""), {})[next(iter(row.values()))] = None
+    for note, names in notes.items():
+        if note:
+            console.print(f"{', '.join(names)}: {note}", markup=False, highlight=False)
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]], padding: int) -> Table:
+    """Names are never cut."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, padding, 0, 0))
+    for at, name in enumerate(rows[0] if rows else ()):
+        justify: Literal["left", "right"] = "right" if isinstance(rows[0][name], int | float) else "left"
+        table.add_column(name, justify=justify, no_wrap=at == 0, overflow="fold")
     for row in rows:
         table.add_row(*(number(value) if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    return table
 
 
 def print_rows(title: str, rows: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amalgan import cli, recipes, runs, signatures
+from amalgan import cli, progress, recipes, runs, signatures
 
 SMALL = ["--width=4", "--batch=8"]
 
@@ -293,6 +293,21 @@ def test_evaluate_prints_floors_and_ceilings(trained: dict[str, Path], capsys: p
     assert cli.run(["evaluate", str(trained["gan"]), "-n", "100"]) == 0
     text = capsys.readouterr().out
     assert "frechet" in text and "ceiling" in text and "pixel_mse" not in text
+
+
+def test_tables_never_cut_names_and_say_notes_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "of 10 classes as the classifier of digits sees them"
+    names = [f"{'memorisation' * 2} {arrow}" for arrow in "↑↓"]
+    rows = [{"metric": name, "value": "0.01", "unit": "features^2", "note": note} for name in names] * 2
+    for width, once in ((120, False), (60, True), (30, True)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        progress.print_table("a run", rows)
+        told = capsys.readouterr().out
+        assert all(told.count(name) == 2 + once for name in names)
+        assert "".join(told.split()).count("".join(note.split())) == (1 if once else 4)
+        assert max(map(len, told.splitlines())) <= width
 
 
 def test_runs_lists_runs(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
