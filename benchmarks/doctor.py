@@ -65,6 +65,7 @@ class Fault:
 
 
 IMAGES = ("digits", "mnist")
+LABELS = {"condition": "labels", "decoder_condition": "embedding"}  # as the GAN was told them when these runs were made
 FREE = {"r1": 0.0, "r2": 0.0}  # no slope penalty
 MENDED = {"data": ""}
 FAULTS = {
@@ -91,10 +92,8 @@ FAULTS = {
         by_hand={"recipe": "gan"},
         per_set={"ring": {"game": "non-saturating", **FREE}},
     ),
-    "shuffled-labels": Fault(
-        ("labels that say nothing",), "gan", {"condition": "labels"}, IMAGES, "shuffled-labels", by_hand=MENDED
-    ),
-    "ignored-labels": Fault(("labels are ignored",), "gan", {"condition": "labels", "hidden": 0.99}, IMAGES),
+    "shuffled-labels": Fault(("labels that say nothing",), "gan", LABELS, IMAGES, "shuffled-labels", by_hand=MENDED),
+    "ignored-labels": Fault(("labels are ignored",), "gan", LABELS | {"hidden": 0.99}, IMAGES),
     "loud-game": Fault(
         ("the game swamps the reconstruction",), "vaegan", {"lam": 1000.0}, per_set={"ring": {"lam": 1e4}}
     ),
@@ -130,7 +129,7 @@ HEALTHY = {
     "gan": Fault((), "gan"),
     # in the plane a label leaves a VAE nothing to encode, and the GAN's peaks wander by their own width: the doctor says so
     "vae-labels": Fault((), "vae", {"latent": 16, "condition": "labels"}, IMAGES),
-    "gan-labels": Fault((), "gan", {"condition": "labels"}, IMAGES),
+    "gan-labels": Fault((), "gan", LABELS, IMAGES),
     "vaegan": Fault((), "vaegan", {"latent": 16}, per_set={"ring": {"latent": 2, "lam": 10.0}}),
 }
 

@@ -28,7 +28,7 @@ LOUD = {"variance": 0.05}  # of a value of a spectrogram; hiss differs from clip
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vaegan": ("vaegan", LABELS | LOUD | {"lam": 0.25}),
     "vae": ("vae", LABELS | LOUD),
-    "gan": ("gan", LABELS),
+    "gan": ("gan", LABELS | {"decoder_condition": "embedding"}),
 }
 PROTOCOL = 1  # raised whenever training or judging changes
 OPTIONS = {"label_pattern": "{label}_{speaker}_{take}", "held_out": "0-4"}

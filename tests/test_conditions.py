@@ -22,6 +22,7 @@ from amalgan.metrics import features
 from amalgan.metrics.conditional import conditional, taught
 from amalgan.models.labelled import LabelledModel
 from amalgan.models.priors import MixtureByClass
+from amalgan.networks import points
 from amalgan.networks.conditions import Classifying, Joined, Labels, Modulated, Numbers, Projected
 from amalgan.networks.images import Decoder, Discriminator
 from amalgan.noise import Noise
@@ -33,6 +34,7 @@ ASKED = [{}, {"discriminator_condition": "classifier"}, {"discriminator_conditio
 KINDS: list[tuple[str, dict[str, Any]]] = [
     ("ae", {}), ("vae", {}), ("vae", {"decoder_condition": "modulation"}),
     *(("gan", asked) for asked in ASKED), *(("vaegan", asked) for asked in ASKED),
+    ("gan", {"decoder_condition": "embedding"}),
     ("vaegan", {"decoder_condition": "modulation", "deviation": True, "spectral": True}),
     ("aae", {}), ("bigan", {}), ("infogan", {}),
     ("sagan", {}), ("r3gan", {}), ("wavegan", {"critic_steps": 1}), ("specgan", {"critic_steps": 1}),
@@ -83,14 +85,27 @@ def test_a_projected_discriminator_starts_as_the_plain_one_and_is_the_formula() 
     assert torch.allclose(asked(x, c)[0], expected, atol=1e-6)
 
 
-def test_a_modulated_decoder_starts_without_a_difference() -> None:
-    told = Modulated(Decoder((1, 12, 12), 3, 4, told=6), Labels(2, 6))
+@pytest.mark.parametrize("decoder, shape", [(Decoder, (1, 12, 12)), (points.Decoder, (2,))], ids=["images", "points"])
+def test_a_modulated_decoder_tells_classes_apart_from_the_start_at_one_level(
+    decoder: Any, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    told = Modulated(decoder(shape, 3, 4, told=6), Labels(2, 6))
     z = torch.randn(4, 3)
-    first, second = (told(z, torch.full((4,), label)) for label in (0, 1))
-    assert isinstance(first, Tensor) and torch.equal(first, second)
-    for part in told.network.modulations:
+
+    def made(label: int) -> Tensor:
+        x = told(z, torch.full((4,), label))
+        assert isinstance(x, Tensor)
+        return x
+
+    assert not torch.equal(made(0), made(1))
+    first, *others = told.network.modulations
+    assert others and not any(part.affine.weight.any() for part in others)
+    nn.init.zeros_(first.affine.weight)
+    assert torch.equal(made(0), made(1)) and torch.equal(made(0), told.network(z)), "as one that is told nothing"
+    for part in others:
         nn.init.normal_(part.affine.weight)
-    assert not torch.equal(told(z, torch.full((4,), 0)), told(z, torch.full((4,), 1)))
+    assert not torch.equal(made(0), made(1))
 
 
 # Models
@@ -169,9 +184,6 @@ def test_data_without_labels_and_packs_are_refused() -> None:
             recipes.plan(recipe, Spec("images", (1, 16, 16)), {"condition": "labels"})
     with pytest.raises(UsageError, match="leave --pack out"):
         recipes.plan("gan", IMAGES, {"condition": "labels", "pack": 2})
-    with pytest.raises(UsageError, match="write embedding"):
-        points = Spec("points", (2,), ("a", "b"))
-        recipes.plan("vae", points, {"condition": "labels", "decoder_condition": "modulation"})
 
 
 def test_a_fitted_prior_knows_which_codes_are_of_which_class() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, pad, pixel_shuffle
 
 from amalgan.errors import UsageError
-from amalgan.networks.conditions import Modulation
+from amalgan.networks.conditions import modulations
 
 SMALLEST, LARGEST = 8, 128
 SLOPE = 0.2  # of the leaky units, as in DCGAN
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.pixels.weight.copy_(self.pixels.weight[::4].repeat_interleave(4, 0))
             nn.init.zeros_(self.pixels.bias)  # type: ignore[arg-type]
-        self.modulations = nn.ModuleList(Modulation(after, told) for after in channels[1:] if told)
+        self.modulations = modulations(channels[1:], told)
 
     @torch.no_grad()
     def start_at(self, raw: Tensor) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from amalgan.networks.conditions import modulations
+
 
 def mlp(sizes: list[int], unit: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     """Linear layers of the given sizes with `unit` between them: mlp([2, 128, 128, 1])."""
@@ -27,14 +29,20 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z (B, d) -> raw (B, D_out)."""
+    """z (B, d) -> raw (B, D_out); where it is told, every hidden layer is modulated by a second input (B, told)."""
 
-    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 128, depth: int = 2) -> None:
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 128, depth: int = 2, told: int = 0) -> None:
         super().__init__()
         self.net = mlp([latent, *[width] * depth, shape[0]])
+        self.modulations = modulations([width] * depth, told)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.net(z)
+    def forward(self, z: Tensor, e: Tensor | None = None) -> Tensor:
+        if e is None:
+            return self.net(z)
+        *hidden, last = (layer for layer in self.net if isinstance(layer, nn.Linear))
+        for layer, modulation in zip(hidden, self.modulations):
+            z = modulation(layer(z), e).relu()
+        return last(z)
 
 
 class Discriminator(nn.Module):

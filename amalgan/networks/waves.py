@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad, relu
 
 from amalgan.errors import UsageError
-from amalgan.networks.conditions import Modulation
+from amalgan.networks.conditions import modulations
 from amalgan.networks.images import SLOPE, Linear32
 
 PLACES = 32  # of the coarsest map, at most: the paper's 16, up to twice that where lengths are no power of four
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         around: dict[str, int] = {"stride": stride, "padding": edge, "output_padding": stride + 2 * edge - side}
         pairs = zip(channels, [*channels[1:], shape[0]])
         self.convolutions = nn.ModuleList(started(transposed(a, b, side, **around)) for a, b in pairs)
-        self.modulations = nn.ModuleList(Modulation(channel, told) for channel in channels if told)
+        self.modulations = modulations(channels, told)
 
     def forward(self, z: Tensor, e: Tensor | None = None) -> Tensor:
         h = self.code(2 * torch.special.ndtr(z) - 1).view(len(z), -1, *self.sides[0])

@@ -62,7 +62,7 @@ def ae(
     Arguments:
         latent: dimensions of the code, >= 1.
         condition: labels tells them to encoder and decoder, so that examples can be asked for by label.
-        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        decoder_condition: how the decoder is told: as numbers beside the code, or by scaling every level.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read; what is minimised is its negative logarithm.
@@ -106,7 +106,7 @@ def vae(
         free_bits: nats per latent dimension that cost nothing, >= 0.
         delta: nats below which the code's KL cannot fall, >= 0 (a delta-VAE's posterior); 0 for none.
         condition: labels tells them to encoder and decoder, so that examples can be asked for by label.
-        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        decoder_condition: how the decoder is told: as numbers beside the code, or by scaling every level.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
         width: channels of the finest layer (units of a layer for points), >= 1.
         likelihood: how the decoder's output is read.
@@ -139,7 +139,7 @@ def gan(
     deviation: bool = False,
     spectral: bool = False,
     condition: Condition = "none",
-    decoder_condition: Telling = "embedding",
+    decoder_condition: Telling = "modulation",
     discriminator_condition: Asking = "projection",
     hidden: float = 0.1,
     width: int = 32,
@@ -166,7 +166,7 @@ def gan(
         deviation: the discriminator is told how much a group of four varies.
         spectral: the discriminator's layers are divided by their largest singular value.
         condition: labels tells them to both players, so that examples can be asked for by label.
-        decoder_condition: how the generator is told: as numbers beside the noise, or (images) by scaling every level.
+        decoder_condition: how the generator is told: by scaling every level, or as numbers beside the noise.
         discriminator_condition: how the discriminator asks for the label: by projection, by classifying real and fake
             alike, or with the label among its inputs.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
@@ -263,7 +263,7 @@ def vaegan(
         gate: learned form, any game but the relativistic: whoever wins clearly sits out (equilibrium 0.68 +- 0.35).
         share: two-stage form: share of the steps that the first stage takes, in (0, 1).
         condition: labels tells them to all networks, so that examples can be asked for by label.
-        decoder_condition: how the decoder is told: as numbers beside the code, or (images) by scaling every level.
+        decoder_condition: how the decoder is told: as numbers beside the code, or by scaling every level.
         discriminator_condition: how the discriminator asks for the label: by projection, by classifying real and fake
             alike, or with the label among its inputs.
         hidden: share of the labels that are hidden in training, so that it works without one, too, in [0, 1).
@@ -350,8 +350,6 @@ def told_of(
     if not spec.classes and "numbers" not in spec.details:
         instead = "put the images of each class in a folder of its name, or leave --condition out"
         raise UsageError("condition=labels", "data without labels", instead)
-    if decoder == "modulation" and spec.modality == "points":
-        raise UsageError(f"decoder_condition={decoder}", f"data that are {spec.modality}", "write embedding")
     return Told(spec, decoder, hidden, discriminator)
 
 
