@@ -85,7 +85,7 @@ def test_a_projected_discriminator_starts_as_the_plain_one_and_is_the_formula() 
     assert torch.allclose(asked(x, c)[0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("decoder, shape", [(Decoder, (1, 12, 12)), (points.Decoder, (2,))], ids=["images", "points"])
+@pytest.mark.parametrize("decoder, shape", [(Decoder, (1, 24, 24)), (points.Decoder, (2,))], ids=["images", "points"])
 def test_a_modulated_decoder_tells_classes_apart_from_the_start_at_one_level(
     decoder: Any, shape: tuple[int, ...]
 ) -> None:
@@ -277,7 +277,16 @@ def test_real_images_teach_and_shuffled_labels_do_not(digits: data.Data) -> None
 def run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     folder = tmp_path_factory.mktemp("labelled") / "run"
     return runs.train(
-        "gan", data.open("digits"), steps=500, out=folder, width=8, latent=8, condition="labels", threads=1
+        "gan",
+        data.open("digits"),
+        steps=500,
+        out=folder,
+        width=8,
+        latent=8,
+        lr=2e-3,
+        ema=0.99,
+        condition="labels",
+        threads=1,
     )
 
 

@@ -485,7 +485,7 @@ CONDITIONAL = {name: TOLD[name] for name in ("condition", "hidden")}
 CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "ae": {**CODED, **TOLD},
     "vae": {**CODED, **TOLD, "beta": (4.0, {}), "warm_up": (1.0, {}), "free_bits": (2.0, {}), "delta": (3.0, {})},
-    "gan": {**COMMON, **TOLD, **SHIELDED},
+    "gan": {**COMMON, **TOLD, **SHIELDED, "decoder_condition": ("embedding", LABELS)},
     "vaegan": {
         **CODED,
         **TOLD,
@@ -623,8 +623,7 @@ OPTIONS = [
     (recipe, spec, option)
     for recipe, spec in PAIRS
     for option in CASES[recipe]
-    # points are not augmented, and have no levels to scale; both say so
-    if not (option in ("augment", "decoder_condition") and spec.modality == "points")
+    if not (option == "augment" and spec.modality == "points")  # points are not augmented, and say so
 ]
 
 
