@@ -24,12 +24,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amalgan import files
 from amalgan.errors import UsageError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
-NUMBERS = ("value", "low", "high", "floor", "ceiling", "published", "cpu_seconds")
+BOUNDS = ("floor", "ceiling")
+NUMBERS = ("value", "low", "high", *BOUNDS, "published", "cpu_seconds")
 Key = tuple[str, str, str]
 
 
@@ -189,6 +195,21 @@ def head(metric: str, cells: dict[tuple[str, str], Row]) -> str:
     return f"{metric}{unit} ({first.better} is better)"
 
 
+def texts_of(
+    names: Iterable[str], metrics: Iterable[str], cells: dict[tuple[str, str], Row]
+) -> Iterator[tuple[str, list[str]]]:
+    """Each row's name and what it says of each metric; after them, where there are such, the bounds that they share."""
+    metrics = list(metrics)
+    for row in names:
+        yield row, [cell(cells.get((row, metric))) for metric in metrics]
+    for bound in BOUNDS:
+        shared = [
+            sorted({getattr(r, bound) for (_, m), r in cells.items() if m == metric} - {None}) for metric in metrics
+        ]
+        if any(shared):
+            yield bound, [" to ".join(dict.fromkeys(map(figure, s[:1] + s[-1:]))) for s in shared]
+
+
 def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
     """The page for people: a table a table, then what is needed to judge it, then the pictures."""
     lines = [f"# Results: {name}", "", f"Written by `amalgan.results` from `{name}.json`; do not edit."]
@@ -198,18 +219,8 @@ def render(name: str, rows: list[Row], folder: Path = FOLDER) -> str:
             "| | " + " | ".join(head(metric, cells) for metric in metrics) + " |",
             "|---" * (len(metrics) + 1) + "|",
         ]
-        for row in names:
-            lines.append(f"| {row} | " + " | ".join(cell(cells.get((row, metric))) for metric in metrics) + " |")
-        for bound in ("floor", "ceiling"):
-            shared = [
-                sorted({getattr(r, bound) for (_, m), r in cells.items() if m == metric} - {None}) for metric in metrics
-            ]
-            if any(shared):
-                lines.append(
-                    f"| *{bound}* | "
-                    + " | ".join(" to ".join(dict.fromkeys(map(figure, s[:1] + s[-1:]))) for s in shared)
-                    + " |"
-                )
+        for row, texts in texts_of(names, metrics, cells):
+            lines.append(f"| {f'*{row}*' if row in BOUNDS else row} | " + " | ".join(texts) + " |")
         lines += ["", *_remarks(list(cells.values()))]
     pictures = sorted(path for kind in ("png", "svg") for path in (folder / "pictures").glob(f"{name}-*.{kind}"))
     for picture in pictures:
@@ -260,18 +271,36 @@ def show(*names: str, folder: Path = FOLDER) -> None:
         UsageError: no such results.
     """
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     for name in names or sorted(path.stem for path in folder.glob("*.json")):
         for title, (rows, metrics, cells) in tables(read(name, folder)).items():
-            table = Table(title=f"{name}: {title}", title_justify="left")
-            for column in ("", *(head(metric, cells) for metric in metrics)):
-                table.add_column(column)
-            for row in rows:
-                table.add_row(row, *(cell(cells.get((row, metric))) for metric in metrics))
-            console.print(table)
+            for table in _fitting(console, f"{name}: {title}", rows, metrics, cells):
+                console.print(table)
             console.print("\n".join(_remarks(list(cells.values()))), markup=False, highlight=False)
+
+
+def _fitting(
+    console: Console, title: str, rows: list[str], metrics: list[str], cells: dict[tuple[str, str], Row]
+) -> Iterator[Table]:
+    """One table, or where a terminal is too narrow for it several, each of as many metrics as fit, and of one at least."""
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    arrows, endless = {"lower": "↓", "higher": "↑"}, console.options.update_width(10_000)
+    while metrics:
+        for count in range(len(metrics), 0, -1):
+            table = Table(title=title, title_justify="left")
+            table.add_column("", no_wrap=True)
+            for metric in metrics[:count]:
+                first = next(cells[row, metric] for row in rows if (row, metric) in cells)
+                table.add_column(f"{metric} {arrows[first.better]}\n{first.unit}")
+            for row, texts in texts_of(rows, metrics[:count], cells):
+                table.add_row(row, *texts, end_section=row == rows[-1])
+            if Measurement.get(console, endless, table).maximum <= console.width:
+                break
+        yield table
+        metrics = metrics[count:]
 
 
 # Figures quoted in prose

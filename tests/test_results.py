@@ -105,11 +105,20 @@ def test_the_page_holds_values_intervals_bounds_sources_notes_and_pictures(tmp_p
     assert "![curves](pictures/speed-curves.png)" in page and "images-other" not in page
 
 
-def test_show_prints_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write("speed", [row(note="fell short")], tmp_path)
-    show(folder=tmp_path)
-    printed = capsys.readouterr().out
-    assert "mlp-vae" in printed and "2.125" in printed and "fell short" in printed
+def test_show_prints_whole_names_and_bounds_at_any_width(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row(metric=f"a_long_name_{i}", floor=0.25, note="fell short") for i in range(5)]
+    write("speed", rows, tmp_path)
+    for width, tables in ((200, 1), (80, 2), (10, 5)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(folder=tmp_path)
+        printed = capsys.readouterr().out
+        if width > 10:
+            assert printed.count("mlp-vae") == printed.count("floor") == tables and printed.count("0.25 ") == 5
+            assert all(f"a_long_name_{i} ↑" in printed for i in range(5)) and "2.125 [1.9, 2.5]" in printed
+        squeezed = "".join(printed.split())
+        assert squeezed.count("speed:training") == tables and "fellshort" in squeezed
 
 
 @pytest.mark.parametrize(
