@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from amalgan.results import ARROWS, fits
 from amalgan.training import distributed
 
 
@@ -86,7 +86,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     bare = [{name: value for name, value in row.items() if name != "note"} for row in rows]
     for shown, padding in ((rows, 2), (bare, 2), (bare, 1)):
         table = _table(title, shown, padding)
-        if Measurement.get(console, console.options.update_width(10_000), table).maximum <= console.width:
+        if fits(console, table):
             break
     console.print(table)
     notes: dict[str, dict[str, None]] = {}
@@ -110,9 +110,8 @@ def _table(title: str, rows: Sequence[dict[str, Any]], padding: int) -> Table:
 
 def print_rows(title: str, rows: Sequence[Any]) -> None:
     """Metric rows with floor and ceiling."""
-    arrows = {"lower": "↓", "higher": "↑"}
     print_table(title, [
-        {"metric": f"{row.metric} {arrows[row.better]}", "value": number(row.value), "floor": number(row.floor),
+        {"metric": f"{row.metric} {ARROWS[row.better]}", "value": number(row.value), "floor": number(row.floor),
          "ceiling": number(row.ceiling), "unit": row.unit, "n": str(row.n or ""), "prior": row.prior or "",
          "note": row.note}
         for row in rows

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
+ARROWS = {"lower": "↓", "higher": "↑"}
 BOUNDS = ("floor", "ceiling")
 NUMBERS = ("value", "low", "high", *BOUNDS, "published", "cpu_seconds")
 Key = tuple[str, str, str]
@@ -284,23 +285,28 @@ def _fitting(
     console: Console, title: str, rows: list[str], metrics: list[str], cells: dict[tuple[str, str], Row]
 ) -> Iterator[Table]:
     """One table, or where a terminal is too narrow for it several, each of as many metrics as fit, and of one at least."""
-    from rich.measure import Measurement
     from rich.table import Table
 
-    arrows, endless = {"lower": "↓", "higher": "↑"}, console.options.update_width(10_000)
     while metrics:
         for count in range(len(metrics), 0, -1):
             table = Table(title=title, title_justify="left")
             table.add_column("", no_wrap=True)
             for metric in metrics[:count]:
                 first = next(cells[row, metric] for row in rows if (row, metric) in cells)
-                table.add_column(f"{metric} {arrows[first.better]}\n{first.unit}")
+                table.add_column(f"{metric} {ARROWS[first.better]}\n{first.unit}")
             for row, texts in texts_of(rows, metrics[:count], cells):
                 table.add_row(row, *texts, end_section=row == rows[-1])
-            if Measurement.get(console, endless, table).maximum <= console.width:
+            if fits(console, table):
                 break
         yield table
         metrics = metrics[count:]
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether a table is no wider than the terminal with nothing in it folded."""
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options.update_width(10_000), table).maximum <= console.width
 
 
 # Figures quoted in prose

@@ -80,14 +80,15 @@ class Halves:
         for half, columns in zip(kinds.chunk(2, 3), ENDS):
             inside = half[:, :, ROWS, columns]
             of_kind = avg_pool2d(inside, CELL, divisor_override=1)  # (n, 2, 2, 2): pixels of each kind in each cell
-            right, cell = of_kind.max(1)
+            most, cell = of_kind.max(1)
             outside = half.sum((1, 2, 3)) - inside.sum((1, 2, 3))
-            formed.append(MARK**2 - right.sum((1, 2)) + outside < CELL**2)
+            formed.append(MARK**2 - most.sum((1, 2)) + outside < CELL**2)
             seen.append((cell * CODE).sum((1, 2)))
         both = formed[0] & formed[1]
-        left, right = (patterns[both].bincount(minlength=PATTERNS).double() for patterns in seen)
-        chance = float(left @ right) / max(1, int(both.sum())) ** 2
-        matched = float((seen[0] == seen[1])[both].double().sum()) / max(1, int(both.sum()))
+        left, right = (patterns[both] for patterns in seen)
+        count = max(1, len(left))
+        matched = int((left == right).sum()) / count
+        chance = int(left.bincount(minlength=PATTERNS) @ right.bincount(minlength=PATTERNS)) / count**2
         return Agreement(float(both.double().mean()), (matched - chance) / (1 - chance) if chance < 1 else 0.0)
 
 
