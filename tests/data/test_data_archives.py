@@ -110,6 +110,7 @@ def test_pixels_are_decoded_once(folder, own_cache, monkeypatch):
 
 
 def test_files_are_closed_with_the_data(folder):
+    gc.collect()  # of what other tests left open
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         data.open(folder, in_memory_bytes=1000)
