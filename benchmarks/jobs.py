@@ -33,6 +33,7 @@ from benchmarks.machine import ROOT, data_folder, processor
 
 Job = dict[str, Any]
 RUNS = ROOT / "docs" / "results" / "runs"
+TIMED = 48  # steps, a multiple of how often lazy penalties act
 
 
 def key(job: Job) -> str:
@@ -147,7 +148,7 @@ def judged(source: str, split: str, n: int, inception: str = "") -> Any:
 def trained(benchmark: str, data: Any, job: Job) -> Iterator[Any]:
     """The finished run of a job's recipe, arguments, steps and seed; its folder is removed when all went well afterwards.
 
-    One that was stopped goes on from its checkpoint.
+    One that was stopped goes on from its checkpoint. A job's minutes are of a processor's time, on another device of the clock's.
     """
     from amalgan import runs
     from amalgan.noise import key as number
@@ -158,9 +159,25 @@ def trained(benchmark: str, data: Any, job: Job) -> Iterator[Any]:
         run = run if run.finished else runs.resume(folder, data=data)
     else:
         named = {name: job[name] for name in ("steps", "minutes", "device", "seed") if name in job}
+        if "minutes" in named and named.get("device", "cpu") == "cpu":
+            named["steps"] = steps_in(named.pop("minutes"), job, data)
         run = runs.train(job["recipe"], data, out=folder, threads=1, **named, **job.get("arguments", {}))
     yield run
     shutil.rmtree(folder)
+
+
+def steps_in(minutes: float, job: Job, data: Any) -> int:
+    """How many steps of a job's recipe a processor does in its time, whatever else it does between them."""
+    from amalgan import recipes
+    from amalgan.training import Trainer
+
+    trainer = Trainer(recipes.plan(job["recipe"], data.spec, job.get("arguments", {})), data.train, 1000, job["seed"])
+    for _ in range(2):
+        trainer.step()
+    start = time.process_time()
+    for _ in range(TIMED):
+        trainer.step()
+    return max(1, round(minutes * 60 * TIMED / (time.process_time() - start)))
 
 
 def scored(model: Any, data: Any, against: Any, metrics: Iterable[str], n: int, seed: int) -> dict[str, Any]:
