@@ -142,11 +142,11 @@ def train(
     batch: int = 64,
     *,
     latent: int = 64,
-    r1: float = 1.0,
-    r2: float = 1.0,
+    r1: float = 0.1,
+    r2: float = 0.1,
     lazy: int = 8,
     width: int = 32,
-    lr: float = 2e-4,
+    lr: float = 5e-4,
     ema: float = 0.999,
 ) -> dict[str, Tensor]:
     """Weights and averaged weights by name, after `steps` steps on uint8 images (N, C, S, S)."""
@@ -155,8 +155,8 @@ def train(
     level = (x_all[:1000].float() / 255).mean((0, 2, 3))  # of each channel, from which the decoder starts
     nets["decoder"].pixels.bias.data = torch.logit(level, eps=0.01)
     generative, discriminator = nets["decoder"], nets["discriminator"]
-    for_generator = torch.optim.Adam(generative.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)
-    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.99), fused=True)
+    for_generator = torch.optim.Adam(generative.parameters(), lr=lr, betas=(0.0, 0.9), fused=True)
+    for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.9), fused=True)
     weights = {f"{name}.{k}": w for name, network in nets.items() for k, w in network.state_dict().items()}
     averaged = {name: weight for name, weight in weights.items() if not name.startswith("discriminator")}
     average = {name: weight.clone() for name, weight in averaged.items()}

