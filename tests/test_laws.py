@@ -532,7 +532,9 @@ CASES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     },
     "r3gan": {
         **COMMON,
-        **{name: GAME[name] for name in ("r1", "r2", "lazy")},
+        "r1": (1.0, {}),
+        "r2": (1.0, {}),
+        "lazy": GAME["lazy"],
         **CONDITIONAL,
         "attention": ("paper", {}),
         "attention_at": (16, {"attention": "paper"}),
