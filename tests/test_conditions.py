@@ -171,11 +171,21 @@ def test_a_label_in_a_persons_words() -> None:
         made.asked("shoe", 1)
     numbers = model("gan", NUMBERS)
     assert torch.allclose(numbers.asked("age = 40, smiling=1", 2), torch.tensor([[1.0, 1.0]] * 2))
-    found = numbers.asked("age=20", 1)
-    assert float(found[0, 0]) == -1 and bool(found[0, 1].isnan())
     for wrong in ("smiling", "height=3", "age=old"):
         with pytest.raises(UsageError, match="known are age, smiling"):
             numbers.asked(wrong, 1)
+
+
+def test_numbers_nobody_named_are_lent_by_the_nearest_training_examples() -> None:
+    made = model("gan", NUMBERS)
+    ages, smiles = torch.linspace(-2, 2, 500), torch.linspace(-1, 1, 500)  # who is older smiles more
+    made.begin(
+        Split(torch.rand(501, 1, 8, 8), torch.cat([torch.stack([ages, smiles], 1), torch.full((1, 2), torch.nan)]))
+    )
+    young, old = made.asked("age=15", 200), made.asked("age=45", 200)
+    assert (young[:, 0] == -1.5).all() and (old[:, 0] == 1.5).all()
+    assert young[:, 1].max() < -0.5 < 0.5 < old[:, 1].min() and young[:, 1].unique().numel() > 20
+    assert torch.equal(made.asked("age=15", 7), young[:7]) and not made.asked("smiling=1, age=15", 200).isnan().any()
 
 
 def test_data_without_labels_and_packs_are_refused() -> None:

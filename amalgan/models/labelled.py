@@ -24,6 +24,7 @@ from amalgan.networks.conditions import Given, is_told
 from amalgan.noise import Noise, uniform_rows
 
 EXAMPLES = 1_000  # conditions of the training set that samples draw theirs from, where they are numbers
+NEAREST = 100  # of those, that lend the numbers nobody named
 
 
 class Conditions(Model):
@@ -65,7 +66,7 @@ class Conditions(Model):
     def asked(self, label: str | None, n: int, seed: int = 0) -> Tensor:
         """n conditions (n, ...) in a person's words: None, as frequent as in the training set; "none", unknown; "each",
         the classes in turn; the name of a class, or part of what it says, where it says several things ("7" of "7 ann");
-        or "name=value, ..." in the data's units, unknown where not named.
+        or "name=value, ..." in the data's units, the other numbers as in training examples that are nearest in those.
 
         Raises:
             UsageError: no such class, number or value.
@@ -76,7 +77,7 @@ class Conditions(Model):
         if label == "none":
             return self.unknown(n)
         if not classes:
-            return self._numbers(label).expand(n, -1)
+            return self._numbers(label, n, seed)
         if label == "each":
             return torch.arange(n) % len(classes)
         found = [i for i, name in enumerate(classes) if name.lower() == label.lower()]
@@ -92,18 +93,24 @@ class Conditions(Model):
             raise UsageError(f"examples labelled {label!r}", "no such label", f"write one of {shown}, each or none")
         return torch.full((n,), place)
 
-    def _numbers(self, said: str) -> Tensor:
-        """(1, K) of "name=value, ...", in the units of the data."""
+    def _numbers(self, said: str, n: int, seed: int) -> Tensor:
+        """(n, K) of "name=value, ..." in the units of the data. A model has never seen some numbers without the others, so
+        those that are not named are lent by examples."""
         details = self.spec.details
-        c = self.unknown(1)
+        named: dict[int, float] = {}
         for part in said.split(","):
             name, _, value = (word.strip() for word in part.partition("="))
             try:
                 k = details["numbers"].index(name)
-                c[0, k] = (float(value) - details["mean"][k]) / details["deviation"][k]
+                named[k] = (float(value) - details["mean"][k]) / details["deviation"][k]
             except ValueError:
                 instead = f"write --label {details['numbers'][0]}=VALUE; known are {', '.join(details['numbers'])}"
                 raise UsageError(f"examples with {part.strip()!r}", "no such name, or no number", instead) from None
+        where, values = list(named), torch.tensor(list(named.values()))
+        seen = self.seen.cpu()
+        nearest = (seen[:, where] - values).square().sum(1).nan_to_num(torch.inf).argsort(stable=True)[:NEAREST]
+        c = seen[nearest][(uniform_rows(n, (), seed, "labels") * NEAREST).long().clamp(max=NEAREST - 1)]
+        c[:, where] = values
         return c
 
     @torch.no_grad()
